@@ -1,0 +1,66 @@
+# `make` lists what there is. Two commands matter: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run install install-dev test browser-test lint types format check lock clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+run: install ## Install, prepare the database, start the server (PORT, HOST, WORKERS, G4F_API_KEY)
+	@$(BIN)/python -m g4fsite init >/dev/null
+	@$(BIN)/python manage.py firstrun
+	@exec $(BIN)/python manage.py api
+
+install: $(VENV)/installed ## Make the virtual environment with pinned, hashed requirements
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "g4fsite needs Python 3.11 or newer; set PYTHON=python3.12, say."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing. On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (about half a minute, once)..."
+	@$(BIN)/pip install --quiet --require-hashes -r requirements.txt
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+install-dev: $(VENV)/installed-dev ## Add the tools and clients that the tests use
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@echo "Installing test tools..."
+	@$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+test: install-dev ## Run the tests; services and clients that are reachable are used, the rest is named as skipped
+	@sh tests/clients/node/install.sh
+	@$(BIN)/python -m g4fsite init >/dev/null
+	@$(BIN)/python -m pytest
+
+lint: install-dev ## Formatting, lint, import order
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+types: install-dev ## mypy --strict
+	@$(BIN)/mypy
+
+format: install-dev ## Write formatting and safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+check: ## The whole gate, as CI runs it
+	@bash .ci/run
+
+lock: install-dev ## Pin and hash requirements*.in
+	@$(BIN)/python scripts/lock.py
+
+clean: ## Remove caches (not var/, which holds your data)
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What people keep: conversations, running answers, shared chats, memory, and the browser page."""

@@ -1,0 +1,15 @@
+"""The site as a Django app, and the admin with our own site object."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
+
+
+class SiteConfig(AppConfig):
+    name = "g4fsite"
+    verbose_name = "Site"
+
+
+class GatewayAdminConfig(AdminConfig):
+    default_site = "g4fsite.admin_site.GatewayAdminSite"

@@ -1,0 +1,29 @@
+"""The one place where http, websocket and lifespan part: `g4fsite.asgi:application`."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "g4fsite.settings")
+django_application = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - after Django is set up
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.urls import re_path  # noqa: E402
+
+from conversations.websockets import websocket_application  # noqa: E402
+from g4fsite.edge import Edge  # noqa: E402
+from g4fsite.runtime import lifespan  # noqa: E402
+from gateway.surfaces.openai.urls import streamed_urlpatterns  # noqa: E402
+
+application = Edge(
+    ProtocolTypeRouter(
+        {
+            "http": URLRouter([*streamed_urlpatterns, re_path(r"", django_application)]),  # type: ignore[arg-type]
+            "websocket": AllowedHostsOriginValidator(websocket_application),
+            "lifespan": lifespan,
+        }
+    )
+)

@@ -1,0 +1,234 @@
+"""What every HTTP request passes before any app sees it: identity, limits, Host, CORS, and the last resort.
+
+A plain ASGI wrapper, because Django's own checks come after it has taken in a whole body, and because the
+streamed routes never reach Django.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from corsheaders.middleware import CorsMiddleware
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port, validate_host
+
+from g4fsite import runtime
+from gateway.errors import BadRequest, GatewayError, Unavailable
+from gateway.snapshot import store
+from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_url
+
+log = logging.getLogger("g4fsite.request")
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+HEALTH_PATHS = {"/health", "/livez", "/readyz"}
+# Reachable before the first user exists; everything else waits for the setup.
+SETUP_PREFIXES = ("/setup/", "/static/")
+MAX_PATH = 2048
+MAX_HEADER_BYTES = 16 * 1024
+MIN_BYTES_PER_SECOND = 4096
+# Controls, and characters that reverse or hide text in logs.
+BAD_PATH = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
+CREDENTIAL_HEADERS = (b"authorization", b"g4f-api-key", b"x-api-key", b"cookie")
+SINGLE_HEADERS = (b"host", b"content-length", b"content-type", b"origin")
+
+
+class Body:
+    """Counts a request's body as it arrives: at most so many bytes, never stalled, never at a trickle."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._size = 0
+        self._done = False
+        self._started = time.monotonic()
+
+    async def receive(self) -> Message:
+        """Raises BadRequest 413 or 408."""
+        if self._done:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(settings.BODY_STALL_SECONDS):
+                message = await self._receive()
+        except TimeoutError:
+            raise BadRequest("The request's body stopped arriving.", status=408, code="request_timeout") from None
+        self._size += len(message.get("body", b""))
+        self._done = not message.get("more_body", False)
+        if self._size > settings.MAX_BODY_BYTES:
+            raise too_large()
+        late = time.monotonic() - self._started - settings.BODY_STALL_SECONDS
+        if not self._done and late > 0 and self._size < late * MIN_BYTES_PER_SECOND:
+            raise BadRequest("The request's body arrives too slowly.", status=408, code="request_timeout")
+        return message
+
+
+def too_large() -> BadRequest:
+    return BadRequest(
+        f"The request's body is larger than {settings.MAX_BODY_BYTES} bytes.", status=413, code="request_too_large"
+    )
+
+
+class Edge:
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._hosts: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = "req_" + secrets.token_hex(16)
+        # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
+        headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
+        scope = {**scope, "headers": headers, "g4f.request_id": request_id, "g4f.started": time.perf_counter()}
+        response = Response(scope, send, request_id)
+        try:
+            await runtime.ensure_started()
+            self._check(scope)
+            preflight = _preflight(scope)
+            if preflight is not None:
+                await response.whole(preflight.status_code, [], b"")
+                return
+            await self._app(scope, Body(receive).receive, response.send)
+        except GatewayError as error:
+            await response.error(error)
+        except Exception:
+            log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
+            await response.error(
+                GatewayError(f"The server had an error. Its log has it under {request_id}.", code="internal_error")
+            )
+
+    def _check(self, scope: Scope) -> None:
+        path = scope["path"]
+        if path in HEALTH_PATHS:
+            return
+        self._check_headers(scope)
+        if path.startswith("//") or len(path) > MAX_PATH or BAD_PATH.search(path):
+            raise unknown_url(scope["method"], ascii(path)[1:-1])
+        if not store.current.has_users and not path.startswith(SETUP_PREFIXES):
+            raise Unavailable(
+                "This server has no user yet. Open the setup link that it printed when it started.",
+                code="setup_required",
+                should_retry=False,
+            )
+
+    def _check_headers(self, scope: Scope) -> None:
+        seen: dict[bytes, bytes] = {}
+        size = 0
+        for name, value in scope["headers"]:
+            size += len(name) + len(value)
+            if name in SINGLE_HEADERS and seen.setdefault(name, value) != value:
+                raise BadRequest(f"The header {name.decode()} was sent twice.", code="invalid_header")
+        if size > MAX_HEADER_BYTES:
+            raise BadRequest("The request's headers are too large.", status=431, code="headers_too_large")
+        host = seen.get(b"host", b"")
+        if host not in self._hosts:
+            self._check_host(host)
+        length = seen.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise BadRequest("Content-Length is not a number.", code="invalid_header")
+        if len(length) > 18 or int(length) > settings.MAX_BODY_BYTES:
+            raise too_large()
+
+    def _check_host(self, host: bytes) -> None:
+        domain, _ = split_domain_port(host.decode("latin-1"))
+        if not domain or not validate_host(domain, settings.ALLOWED_HOSTS):
+            raise BadRequest("Unknown Host. The operator lists the allowed ones in ALLOWED_HOSTS.", code="invalid_host")
+        if len(self._hosts) < 1000:
+            self._hosts.add(host)
+
+
+class Response:
+    """Adds what every response carries, and knows whether an error can still become a status."""
+
+    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+        self._scope = scope
+        self._send = send
+        self._request_id = request_id.encode()
+        self._started = False
+        self._over = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._started = True
+            message["headers"] = self._headers(message)
+        elif not message.get("more_body"):
+            self._over = True
+        await self._send(message)
+
+    def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
+        headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+        names = {name.lower() for name, _ in headers}
+        headers.append((b"x-request-id", self._request_id))
+        if b"x-content-type-options" not in names:
+            headers.append((b"x-content-type-options", b"nosniff"))
+        if b"openai-processing-ms" not in names and self._scope["path"].startswith(("/v1", "/api/")):
+            elapsed = (time.perf_counter() - self._scope["g4f.started"]) * 1000
+            headers.append((b"openai-processing-ms", b"%d" % elapsed))
+        if b"cache-control" not in names and any(n in CREDENTIAL_HEADERS for n, _ in self._scope["headers"]):
+            headers.append((b"cache-control", b"no-store"))
+        return headers + _cors(self._scope)
+
+    async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
+
+    async def error(self, error: GatewayError) -> None:
+        if self._over:
+            return
+        if self._started:
+            # Too late for a status: the connection is cut, so that no client takes the rest for whole.
+            raise ConnectionAbortedError("the answer broke off")
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *error_headers(error)]
+        if error.status in (408, 413):
+            # The rest of the body will not be read.
+            headers.append((b"connection", b"close"))
+        await self.whole(error.status, headers, error_bytes(error))
+
+
+_cors_rules = CorsMiddleware(lambda request: HttpResponse())
+
+
+def _plain_request(scope: Scope) -> HttpRequest:
+    request = HttpRequest()
+    request.method, request.path, request.path_info = scope["method"], scope["path"], scope["path"]
+    for name, value in scope["headers"]:
+        if name in (b"origin", b"host", b"access-control-request-method", b"access-control-request-private-network"):
+            key = name.decode().upper().replace("-", "_")
+            request.META[key if key == "HOST" else f"HTTP_{key}"] = value.decode("latin-1")
+    return request
+
+
+def _origin(scope: Scope) -> bool:
+    return bool(settings.CORS_ALLOWED_ORIGINS) and any(name == b"origin" for name, _ in scope["headers"])
+
+
+def _preflight(scope: Scope) -> HttpResponse | None:
+    """django-cors-headers' own answer to a pre-flight; None for everything else."""
+    if scope["method"] != "OPTIONS" or not _origin(scope):
+        return None
+    return _cors_rules.check_preflight(_plain_request(scope))  # type: ignore[return-value]
+
+
+def _cors(scope: Scope) -> list[tuple[bytes, bytes]]:
+    if not _origin(scope):
+        return []
+    request, response = _plain_request(scope), HttpResponse()
+    request._cors_enabled = _cors_rules.is_enabled(request)  # type: ignore[attr-defined]
+    _cors_rules.add_response_headers(request, response)
+    return [
+        (name.lower().encode(), value.encode())
+        for name, value in response.headers.items()
+        if name.lower() != "content-type"
+    ]

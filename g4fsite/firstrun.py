@@ -1,0 +1,94 @@
+"""What a fresh installation needs in its database: a first admin, a first key, the demo provider."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import transaction
+
+from gateway.models import ApiKey, Provider, ProviderModel
+from gateway.models.keys import digest_of
+
+DEMO = "Demo"
+ADOPTED = "G4F_API_KEY"
+
+
+@dataclass(frozen=True)
+class FirstAdmin:
+    """Shown once and kept nowhere."""
+
+    username: str
+    password: str
+    key: str
+
+
+def first_admin() -> Any:
+    """The oldest active superuser, or None."""
+    return get_user_model().objects.filter(is_superuser=True, is_active=True).order_by("id").first()
+
+
+@transaction.atomic
+def make_first_admin() -> FirstAdmin | None:
+    """None when there is a user already."""
+    if get_user_model().objects.exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    user = get_user_model().objects.create_superuser("admin", "", password)
+    _, key = ApiKey.make(user, "first key")
+    return FirstAdmin("admin", password, key)
+
+
+@transaction.atomic
+def ensure_demo() -> None:
+    provider, _ = Provider.objects.get_or_create(
+        name=DEMO,
+        defaults={
+            "label": "Demo (no model)",
+            "adapter": "demo",
+            "preset": "demo",
+            "auth_style": Provider.Auth.NONE,
+            "default_model": "demo",
+            "priority": 1_000_000,
+        },
+    )
+    if not provider.enabled:
+        provider.enabled = True
+        provider.save()
+    ProviderModel.objects.get_or_create(
+        provider=provider,
+        public_id="demo",
+        defaults={
+            **dict.fromkeys(("chat", "tools", "json"), True),
+            **dict.fromkeys(("vision", "image", "audio", "video", "reasoning", "embeddings"), False),
+        },
+    )
+
+
+@transaction.atomic
+def adopt_key(plain: str) -> None:
+    """Makes `plain` a key of the first admin; one that was adopted before and differs is revoked."""
+    digest = digest_of(plain.encode()).hex()
+    for row in ApiKey.objects.filter(name=ADOPTED, revoked_at=None).exclude(digest=digest):
+        row.revoke()
+    row = ApiKey.objects.filter(digest=digest).first()
+    if row is None:
+        ApiKey.make(first_admin(), ADOPTED, key=plain)
+    elif row.revoked_at is not None:
+        row.revoked_at = None
+        row.save()
+
+
+def local_servers_notice() -> list[str]:
+    """Lines that offer the model servers found on this machine; silent once a real provider is there."""
+    from gateway.discovery import find_local_servers
+
+    if Provider.objects.exclude(adapter="demo").exists():
+        return []
+    return [
+        f"Found {found.label} at {found.base_url} ({found.models} models). To use it: "
+        f"python manage.py provider add --preset {found.preset} --base-url {found.base_url} --sync"
+        for found in find_local_servers()
+    ]

@@ -1,0 +1,52 @@
+"""`manage.py firstrun`: prepares a fresh database; what `make run` calls at every start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+from g4fsite.firstrun import ensure_demo, first_admin, make_first_admin
+from g4fsite.setup import make_setup_link
+from gateway.models import Provider
+
+RULE = "-" * 72
+
+
+class Command(BaseCommand):
+    help = (
+        "Migrate the database and collect static files; on the first run make an admin with a random password, "
+        "an API key (both printed once) and the demo provider."
+    )
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
+        if first_admin() is None and not Provider.objects.exists():
+            ensure_demo()
+        made = make_first_admin()
+        if made is None:
+            return
+        host = settings.PUBLIC_URL or "http://127.0.0.1:{}".format(_port())
+        self.stdout.write(
+            f"{RULE}\n"
+            "First start. These are shown once; write them down:\n\n"
+            f"  admin      {host}/admin/   user {made.username}, password {made.password}\n"
+            f"  API key    {made.key}\n"
+            f"  or choose your own password within 15 minutes:\n"
+            f"             {host}{make_setup_link(first_admin())}\n\n"
+            "Try it:\n"
+            f"  curl {host}/v1/chat/completions -H 'Authorization: Bearer {made.key}' \\\n"
+            "    -H 'Content-Type: application/json' \\\n"
+            "    -d '{\"model\": \"default\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'\n"
+            f"{RULE}"
+        )
+
+
+def _port() -> int:
+    from g4fsite.env import env_int
+
+    return env_int("PORT", 1337)

@@ -1,0 +1,31 @@
+"""The streamed routes in the OpenAPI schema: Channels serves them, so DRF's generator cannot see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.surfaces.openai.openapi import COMPONENTS, PATHS
+
+
+def add_streamed_routes(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
+    """A drf-spectacular post-processing hook."""
+    result["paths"].update(PATHS)
+    components = result.setdefault("components", {})
+    components.setdefault("schemas", {}).update(COMPONENTS)
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "g4f-api-key": {"type": "apiKey", "in": "header", "name": "g4f-api-key"},
+        "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+    security = [{name: []} for name in components["securitySchemes"]]
+    error = {"$ref": "#/components/schemas/Error"}
+    for path in result["paths"].values():
+        for method, operation in path.items():
+            if not isinstance(operation, dict) or method == "parameters":
+                continue
+            operation["security"] = security
+            for status in ("400", "401", "403", "404"):
+                operation["responses"].setdefault(
+                    status, {"description": "Error", "content": {"application/json": {"schema": error}}}
+                )
+    return result

@@ -1,0 +1,39 @@
+"""Where each app is mounted."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from g4fsite import health
+from g4fsite.setup import SetupView
+from gateway.surfaces.openai.urls import urlpatterns as openai_urlpatterns
+
+handler400 = "g4fsite.pages.bad_request"
+handler403 = "g4fsite.pages.permission_denied"
+handler404 = "g4fsite.pages.not_found"
+handler500 = "g4fsite.pages.server_error"
+
+
+def no_gui(request: HttpRequest) -> HttpResponse:
+    return redirect("/docs/")
+
+
+urlpatterns = [
+    path("health", health.live),
+    path("livez", health.live),
+    path("readyz", health.ready),
+    path("version", health.version),
+    path("metrics", health.metrics),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("admin/", admin.site.urls),
+    path("accounts/", include("allauth.account.urls")),
+    path("setup/<str:token>/", SetupView.as_view(), name="setup"),
+    *([path("", include("conversations.urls"))] if settings.GUI else [path("", no_gui)]),
+    *openai_urlpatterns,
+]

@@ -1,0 +1,1 @@
+"""What answers: providers, credentials, models, prices, API keys, usage, and the `/v1` and `/api` surfaces."""

@@ -1,0 +1,12 @@
+"""One file per wire protocol; a company is a row in the database that names one of these."""
+
+from gateway.adapters.base import Adapter
+from gateway.adapters.demo import DemoAdapter
+from gateway.adapters.openai_chat import OpenAIChatAdapter
+
+ADAPTERS: dict[str, Adapter] = {
+    "openai_chat": OpenAIChatAdapter(),
+    "demo": DemoAdapter(),
+}
+
+__all__ = ["ADAPTERS", "Adapter"]

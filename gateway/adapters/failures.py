@@ -1,0 +1,117 @@
+"""A provider's refusal, classified: what may be told to the caller, and what only says that it failed."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from typing import Any
+
+import orjson
+
+from gateway.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamRefused,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from gateway.targets import Target
+from gateway.upstream import Reply
+
+MAX_MESSAGE = 1024
+CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+# A caller sees these statuses with the provider's own words.
+PASSED_ON = {400, 404, 409, 413, 415, 422}
+
+
+def seconds(value: str | None) -> float | None:
+    """`Retry-After` as seconds from now: a number or an HTTP date; None when it says nothing usable."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def masked(text: str, credential: str) -> str:
+    """One line of at most a kilobyte; every 8 or more characters in a row of the credential are struck out."""
+    line = CONTROL.sub(" ", text).strip()[: MAX_MESSAGE * 4]
+    if len(credential) >= 8:
+        start = 0
+        while start <= len(credential) - 8:
+            piece = credential[start : start + 8]
+            at = line.find(piece)
+            if at < 0:
+                start += 1
+                continue
+            size = 8
+            while line[at : at + size + 1] == credential[start : start + size + 1] and start + size < len(credential):
+                size += 1
+            line = f"{line[:at]}***{line[at + size :]}"
+    return line[:MAX_MESSAGE]
+
+
+def _error_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    # Gemini's OpenAI-compatible endpoint wraps its errors in a list.
+    if isinstance(decoded, list) and decoded:
+        decoded = decoded[0]
+    if not isinstance(decoded, dict):
+        return None
+    error = decoded.get("error", decoded)
+    if isinstance(error, str):
+        return {"message": error}
+    return error if isinstance(error, dict) else None
+
+
+def _text(value: Any) -> str | None:
+    return str(value)[:200] if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def from_reply(target: Target, reply: Reply) -> UpstreamError:
+    """The error for an answer whose status is not 200."""
+    status, name = reply.status, target.provider
+    headers = {key.lower(): value for key, value in reply.headers.items()}
+    retry_after = seconds(headers.get("retry-after"))
+    if status in (401, 402, 403):
+        return UpstreamRefused(
+            f"{name} refused the gateway's credential.", should_retry=False, retry_after=retry_after
+        )
+    error = _error_object(reply.body)
+    said = masked(str(error.get("message") or error.get("detail") or ""), target.credential) if error else ""
+    if status == 429:
+        return UpstreamLimited(said or f"{name} is limiting requests.", retry_after=retry_after)
+    if status in PASSED_ON:
+        kind = UpstreamRejected(said or f"{name} refused the request with status {status}.", status=status)
+        if error:
+            # The provider's own code stays: clients look for `context_length_exceeded` and the like.
+            kind.code = masked(_text(error.get("code")) or "", target.credential) or kind.code
+            kind.param = masked(_text(error.get("param")) or "", target.credential) or None
+        return kind
+    if status in (408, 504):
+        return UpstreamTimeout(f"{name} timed out.")
+    if 300 <= status < 400:
+        return UpstreamBroken(f"{name} answered with a redirect, which is not followed.")
+    return UpstreamBroken(f"{name} failed with status {status}.", retry_after=retry_after)
+
+
+def from_object(target: Target, error: Any) -> UpstreamError:
+    """The error for an `error` object inside an answer that had begun with status 200."""
+    if isinstance(error, dict):
+        code, kind = str(error.get("code") or ""), str(error.get("type") or "")
+        if "429" in code or "rate_limit" in code + kind:
+            return UpstreamLimited(f"{target.provider} is limiting requests.")
+        if code in ("400", "413", "422") or kind == "invalid_request_error":
+            said = masked(str(error.get("message") or ""), target.credential)
+            return UpstreamRejected(said or f"{target.provider} refused the request.")
+    return UpstreamBroken(f"{target.provider} reported an error while answering.")

@@ -1,0 +1,177 @@
+"""OpenAI's chat protocol (POST /chat/completions): most providers, relayed as the bytes they send.
+
+Each event must decode to an object, else the stream ends with an error; what passes goes on unchanged.
+The first chunks that only name a role are held until something is said, so that a provider which fails
+right after them can still be replaced; the finishing chunk is held until usage or the end, because usage
+may have to ride on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import orjson
+
+from gateway.adapters.failures import from_object, from_reply
+from gateway.adapters.sse import EventSplitter, EventTooLarge, payload
+from gateway.chat import ChatRequest
+from gateway.errors import UpstreamBroken
+from gateway.events import Event, RawChunks, RawClosing, RawReply
+from gateway.targets import Target
+from gateway.upstream import Reply, Upstream
+
+PATH = "/chat/completions"
+
+
+def wire_body(chat: ChatRequest, target: Target) -> bytes:
+    """The caller's body with the provider's name for the model, and with usage asked for in streams."""
+    body = {**chat.body, "model": target.upstream_model}
+    if chat.stream:
+        body["stream"] = True
+        options = body.pop("stream_options", None)
+        if target.asks_usage:
+            body["stream_options"] = {**options, "include_usage": True} if options else {"include_usage": True}
+    return orjson.dumps(body)
+
+
+class OpenAIChatAdapter:
+    label = "OpenAI-compatible"
+    local = False
+
+    async def answer(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
+        if not chat.stream:
+            yield parse_reply(target, await upstream.call(target, PATH, wire_body(chat, target)))
+            return
+        stream = await upstream.open_stream(target, PATH, wire_body(chat, target))
+        if isinstance(stream, Reply):
+            raise from_reply(target, stream)
+        reader = ChunkReader(target)
+        try:
+            while not reader.done:
+                data = await stream.read()
+                chunks = reader.feed(data) if data else reader.end()
+                if chunks:
+                    yield RawChunks(chunks)
+        except BaseException:
+            stream.close()
+            raise
+        stream.finish()
+        yield reader.closing()
+
+
+def parse_reply(target: Target, reply: Reply) -> RawReply:
+    """Raises UpstreamError unless the answer is a completion."""
+    if reply.status != 200:
+        raise from_reply(target, reply)
+    try:
+        body = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        raise UpstreamBroken(f"{target.provider} sent an answer that is not JSON.") from None
+    if not isinstance(body, dict):
+        raise UpstreamBroken(f"{target.provider} sent an answer that is not a completion.")
+    if body.get("error"):
+        raise from_object(target, body["error"])
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise UpstreamBroken(f"{target.provider} sent an answer that is not a completion.")
+    return RawReply(reply.body, body)
+
+
+class ChunkReader:
+    """Checks the events of one stream and keeps back its beginning and its end."""
+
+    def __init__(self, target: Target) -> None:
+        self.done = False
+        self._target = target
+        self._splitter = EventSplitter()
+        self._opening: list[bytes] = []
+        self._speaking = False
+        self._finish: dict[str, Any] | None = None
+        self._finish_bytes = b""
+        self._usage: dict[str, Any] | None = None
+        self._usage_bytes = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that may go out now, each with its blank line. Raises UpstreamError."""
+        try:
+            events = self._splitter.feed(data)
+        except EventTooLarge:
+            raise UpstreamBroken(f"{self._target.provider} sent an event that is too large.") from None
+        return self._passed(events)
+
+    def end(self) -> bytes:
+        """The connection ended: complete only if a finishing chunk had come."""
+        passed = self._passed(self._splitter.end())
+        if not self.done and self._finish is None:
+            raise UpstreamBroken(f"{self._target.provider} broke off its answer.")
+        self.done = True
+        return passed
+
+    def closing(self) -> RawClosing:
+        return RawClosing(self._finish, self._finish_bytes, self._usage, self._usage_bytes)
+
+    def _passed(self, events: list[bytes]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if self.done:
+                break
+            self._take(event, out)
+        return b"\n\n".join([*out, b""]) if out else b""
+
+    def _take(self, event: bytes, out: list[bytes]) -> None:
+        name, data = payload(event)
+        if not data or name not in ("", "message", "error"):
+            return
+        if data.startswith(b"[DONE]"):
+            self.done = True
+            # A stream that said nothing but its role is still an answer.
+            self._release(out)
+            return
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise UpstreamBroken(f"{self._target.provider} sent an event that is not JSON.") from None
+        if not isinstance(chunk, dict):
+            raise UpstreamBroken(f"{self._target.provider} sent an event that is not an object.")
+        if name == "error" or chunk.get("error"):
+            raise from_object(self._target, chunk.get("error") or chunk)
+        # Named events and several data lines are legal SSE, but clients expect one `data:` line.
+        plain = event if event.startswith(b"data: ") and b"\n" not in event else b"data: " + orjson.dumps(chunk)
+        self._sort(chunk, plain, out)
+
+    def _sort(self, chunk: dict[str, Any], event: bytes, out: list[bytes]) -> None:
+        choices = chunk.get("choices")
+        if not choices:
+            if isinstance(chunk.get("usage"), dict):
+                self._usage, self._usage_bytes = chunk, event
+            elif self._speaking:
+                out.append(event)
+            else:
+                self._opening.append(event)
+            return
+        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+            raise UpstreamBroken(f"{self._target.provider} sent a chunk without readable choices.")
+        if self._finish is not None:
+            # With several choices each has its own end; only the last one is held.
+            self._release(out)
+            out.append(self._finish_bytes)
+            self._finish, self._finish_bytes = None, b""
+        if any(choice.get("finish_reason") for choice in choices):
+            self._release(out)
+            self._finish, self._finish_bytes = chunk, event
+        elif self._speaking or any(_says_something(choice.get("delta")) for choice in choices):
+            self._release(out)
+            out.append(event)
+        else:
+            self._opening.append(event)
+
+    def _release(self, out: list[bytes]) -> None:
+        if not self._speaking:
+            self._speaking = True
+            out.extend(self._opening)
+            self._opening = []
+
+
+def _says_something(delta: Any) -> bool:
+    return isinstance(delta, dict) and any(value for key, value in delta.items() if key != "role")

@@ -1,0 +1,284 @@
+"""Asks a provider what it has: model lists, connection tests, and servers on this machine's usual ports.
+
+The only place in the gateway for httpx: these calls are rare and made by operators, never by requests.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+import orjson
+from django.core.exceptions import ValidationError
+
+from gateway.adapters.failures import masked
+from gateway.catalogue import UpstreamModel, read_models
+from gateway.network import check_base_url, is_public
+from gateway.presets import Preset, presets
+from gateway.targets import Endpoint
+
+SECONDS = 10.0
+LOCAL_SECONDS = 0.3
+MAX_BYTES = 8 * 1024 * 1024
+NO_LIST = {404, 405, 501}
+
+
+class DiscoveryFailed(Exception):
+    """The provider could not be asked; the message is a sentence without secrets."""
+
+    def __init__(self, message: str, *, no_list: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.no_list = no_list
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A test that went well: how many models are listed, or which model answered where there is no list."""
+
+    milliseconds: int
+    models: int | None = None
+    answered: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    preset: str
+    label: str
+    base_url: str
+    models: int
+
+    @property
+    def command(self) -> str:
+        """The arguments of `manage.py` that make a provider of it."""
+        own = presets()[self.preset].base_url
+        at = "" if self.base_url == own else f" --base-url {self.base_url}"
+        return f"provider add --preset {self.preset}{at} --sync"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    body: bytes
+
+
+def _addresses(endpoint: Endpoint, url: httpx.URL) -> list[str]:
+    """Where to connect: the name itself if it may be private or a proxy resolves it, else its checked addresses."""
+    try:
+        check_base_url(endpoint.base_url, allow_private=endpoint.allow_private)
+    except ValidationError as error:
+        raise DiscoveryFailed(" ".join(error.messages)) from None
+    host = url.raw_host.decode("ascii")
+    if endpoint.allow_private or endpoint.proxy:
+        return [host]
+    try:
+        found = socket.getaddrinfo(host, url.port or 443, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise DiscoveryFailed(f"the name {host} cannot be resolved.") from None
+    addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+    if not all(is_public(address) for address in addresses):
+        raise DiscoveryFailed(f"{host} leads to a private address, which it may not use.")
+    return addresses
+
+
+def _headers(endpoint: Endpoint, credential: str, url: httpx.URL) -> dict[str, str]:
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "g4fsite"}
+    headers.update(endpoint.headers)
+    # The connection goes to a checked address; the server still has to hear its name.
+    headers["Host"] = url.netloc.decode("ascii")
+    if credential and endpoint.auth_style == "bearer":
+        headers["Authorization"] = f"Bearer {credential}"
+    elif credential and endpoint.auth_style == "header":
+        headers[endpoint.auth_name] = credential
+    return headers
+
+
+def _url(endpoint: Endpoint, credential: str, location: str) -> httpx.URL:
+    query = endpoint.query
+    if credential and endpoint.auth_style == "query":
+        query += ("&" if query else "") + urlencode({endpoint.auth_name: credential})
+    return httpx.URL(location + (f"?{query}" if query else ""))
+
+
+def _exchange(client: httpx.Client, request: httpx.Request, seconds: float) -> _Reply:
+    """One request, its body bounded in size and time."""
+    deadline = time.monotonic() + seconds
+    response = client.send(request, stream=True)
+    try:
+        if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise DiscoveryFailed("it sent a compressed answer, though none was asked for.")
+        body = bytearray()
+        for piece in response.iter_raw():
+            body += piece
+            if len(body) > MAX_BYTES:
+                raise DiscoveryFailed("its answer is larger than 8 MB.")
+            if time.monotonic() > deadline:
+                raise httpx.ReadTimeout("the whole answer took too long")
+        return _Reply(response.status_code, bytes(body))
+    finally:
+        response.close()
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no connection within 5 s."
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer within {SECONDS:.0f} s."
+    if isinstance(error, httpx.ProxyError):
+        return "the proxy refused."
+    if isinstance(error, httpx.ConnectError):
+        certificate = "CERTIFICATE" in str(error).upper()
+        return "its TLS certificate is not trusted." if certificate else "the connection was refused."
+    return "what answers there does not speak HTTP as expected."
+
+
+def _ask(endpoint: Endpoint, credential: str, method: str, location: str, body: bytes | None = None) -> _Reply:
+    """Raises DiscoveryFailed for every fault of the network. No cause is chained: httpx's texts hold URLs."""
+    try:
+        url = _url(endpoint, credential, location)
+        headers = _headers(endpoint, credential, url)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        timeout = httpx.Timeout(SECONDS, connect=5.0)
+        with httpx.Client(proxy=endpoint.proxy, trust_env=False, follow_redirects=False, timeout=timeout) as client:
+            return _first_reply(client, _addresses(endpoint, url), method, url, headers=headers, content=body)
+    except DiscoveryFailed as failure:
+        raise DiscoveryFailed(f"{endpoint.name}: {failure.message}") from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        raise DiscoveryFailed(f"{endpoint.name}: {_fault(error)}") from None
+
+
+def _first_reply(client: httpx.Client, addresses: list[str], method: str, url: httpx.URL, **parts: Any) -> _Reply:
+    """Tries each address until one can be connected to."""
+    # The certificate has to be that of the name, whatever address was connected to.
+    extensions = {"sni_hostname": url.raw_host.decode("ascii")}
+    for number, address in enumerate(addresses, 1):
+        request = client.build_request(method, url.copy_with(host=address), extensions=extensions, **parts)
+        try:
+            return _exchange(client, request, SECONDS)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            if number == len(addresses):
+                raise
+    raise DiscoveryFailed("its name has no address.")
+
+
+def _error_text(body: bytes, credential: str) -> str:
+    try:
+        decoded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    error = decoded.get("error", decoded) if isinstance(decoded, dict) else {}
+    said = error.get("message") or error.get("detail") if isinstance(error, dict) else error
+    return masked(said, credential)[:300] if isinstance(said, str) else ""
+
+
+def _checked(endpoint: Endpoint, credential: str, reply: _Reply, what: str) -> Any:
+    """The decoded body of a good answer; raises DiscoveryFailed with what the status means."""
+    name, status = endpoint.name, reply.status
+    if status in (401, 402, 403):
+        reason = "refused the credential" if credential else "wants a credential"
+        raise DiscoveryFailed(f"{name} {reason} (status {status}).")
+    if status == 429:
+        raise DiscoveryFailed(f"{name} is limiting requests (status 429).")
+    if 300 <= status < 400:
+        raise DiscoveryFailed(f"{name} answered with a redirect (status {status}); set the base URL to where it leads.")
+    if status in NO_LIST:
+        raise DiscoveryFailed(f"{name} has no {what} at this base URL (status {status}).", no_list=True)
+    if status != 200:
+        said = _error_text(reply.body, credential) if status < 500 else ""
+        raise DiscoveryFailed(f"{name} answered with status {status}{': ' + said if said else '.'}")
+    try:
+        return orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        raise DiscoveryFailed(f"{name} answered with something that is not JSON.") from None
+
+
+def list_models(endpoint: Endpoint, credential: str = "", *, models_url: str = "") -> list[UpstreamModel]:
+    """What the provider lists, in its order. Raises DiscoveryFailed."""
+    reply = _ask(endpoint, credential, "GET", models_url or f"{endpoint.base_url}/models")
+    decoded = _checked(endpoint, credential, reply, "model list")
+    try:
+        return read_models(decoded)
+    except ValueError:
+        raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a list of models.") from None
+
+
+def _say_hello(endpoint: Endpoint, credential: str, model: str) -> None:
+    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 1}
+    reply = _ask(endpoint, credential, "POST", f"{endpoint.base_url}/chat/completions", orjson.dumps(body))
+    decoded = _checked(endpoint, credential, reply, "chat completions")
+    if not isinstance(decoded, dict) or not isinstance(decoded.get("choices"), list):
+        raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a chat completion.")
+
+
+def test_connection(endpoint: Endpoint, credential: str, *, default_model: str, models_url: str) -> Connection:
+    """Lists models; a server without a list is asked for one token of `default_model`. Raises DiscoveryFailed."""
+    begun = time.monotonic()
+    try:
+        count = len(list_models(endpoint, credential, models_url=models_url))
+        return Connection(_since(begun), models=count)
+    except DiscoveryFailed as failure:
+        if not failure.no_list:
+            raise
+        if not default_model:
+            raise DiscoveryFailed(f"{failure.message} Set a default model to test with.") from None
+    begun = time.monotonic()
+    _say_hello(endpoint, credential, default_model)
+    return Connection(_since(begun), answered=default_model)
+
+
+def _since(begun: float) -> int:
+    return round((time.monotonic() - begun) * 1000)
+
+
+def _look(client: httpx.Client, preset: Preset, base_url: str) -> LocalServer | None:
+    """The server at `base_url` if it lists models as OpenAI does."""
+    request = client.build_request("GET", f"{base_url}/models", headers={"Accept-Encoding": "identity"})
+    try:
+        reply = _exchange(client, request, LOCAL_SECONDS)
+        decoded = orjson.loads(reply.body)
+        if reply.status != 200 or not isinstance(decoded, dict) or decoded.get("object") != "list":
+            return None
+        return LocalServer(preset.key, preset.title, base_url, len(read_models(decoded)))
+    except (httpx.HTTPError, DiscoveryFailed, OSError, ValueError):
+        return None
+
+
+def find_local_servers(candidates: Iterable[tuple[str, str]] | None = None) -> list[LocalServer]:
+    """OpenAI-compatible servers at the usual local ports; nothing is added, the caller only tells the operator.
+
+    `candidates` are pairs of preset key and base URL. All are asked at once: at most about 0.3 s in all.
+    """
+    if candidates is None:
+        candidates = [(preset.key, preset.base_url) for preset in presets().values() if preset.local]
+    pairs = list(candidates)
+    if not pairs:
+        return []
+    with (
+        httpx.Client(trust_env=False, follow_redirects=False, timeout=LOCAL_SECONDS) as client,
+        ThreadPoolExecutor(len(pairs)) as pool,
+    ):
+        found = list(pool.map(lambda pair: _look(client, presets()[pair[0]], pair[1]), pairs))
+    return [server for server in found if server]
+
+
+def host_is_private(url: str) -> bool:
+    """Whether the operator's base URL names this machine or network; asks the resolver for plain names."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    if not host:
+        return False
+    if "." not in host.strip("[]") and ":" not in host:
+        return True
+    if host.endswith((".localhost", ".local", ".lan", ".internal", ".home.arpa")):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return not all(is_public(str(info[4][0])) for info in found)

@@ -1,0 +1,108 @@
+"""What can go wrong, and what the caller is told.
+
+GatewayError
+├── BadRequest            400, 404, 405, 408, 413, 415, 422: the request itself
+│   ├── ModelNotFound     404
+│   └── ProviderNotFound  404
+├── NotAuthenticated      401
+├── NotAllowed            403
+├── TooManyStreams        429
+├── Unavailable           503: no provider can be tried, or the server is stopping
+└── UpstreamError         a provider failed; another target may be tried
+    ├── UpstreamRejected  its 400, 404, 413, 422: the caller's request, passed on
+    ├── UpstreamLimited   429
+    ├── UpstreamRefused   its 401, 402, 403: our credential, never the caller's
+    ├── UpstreamTimeout   504
+    └── UpstreamBroken    502: 5xx, connection, protocol
+
+`docs/errors.md` lists every code. The envelope of each surface is made in `surfaces/<surface>/errors.py`.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """An error that knows its own answer; `message` is written for the caller and holds no secret."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        type: str | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status or self.status
+        self.type = type or self.type
+        self.code = code or self.code
+        self.param = param
+        self.retry_after = retry_after
+        self.should_retry = should_retry
+
+
+class BadRequest(GatewayError):
+    status, type, code = 400, "invalid_request_error", "invalid_value"
+
+
+class ModelNotFound(BadRequest):
+    status, type, code = 404, "model_not_found", "model_not_found"
+
+
+class ProviderNotFound(BadRequest):
+    status, type, code = 404, "provider_not_found", "provider_not_found"
+
+
+class NotAuthenticated(GatewayError):
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class NotAllowed(GatewayError):
+    status, type, code = 403, "permission_error", "model_not_allowed"
+
+
+class TooManyStreams(GatewayError):
+    status, type, code = 429, "rate_limit_error", "too_many_streams"
+
+
+class Unavailable(GatewayError):
+    status, type, code = 503, "service_unavailable_error", "service_unavailable"
+
+
+class UpstreamError(GatewayError):
+    """`fallback` says whether another target may be asked; `opens` whether the breaker hears of it."""
+
+    status, type, code = 502, "provider_error", "provider_not_working"
+    fallback = True
+    opens = True
+
+
+class UpstreamRejected(UpstreamError):
+    """The request is at fault as this provider sees it; another one may see it otherwise."""
+
+    status, type, code = 400, "invalid_request_error", "provider_rejected_request"
+    opens = False
+
+
+class UpstreamLimited(UpstreamError):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class UpstreamRefused(UpstreamError):
+    code = "provider_credential_refused"
+
+
+class UpstreamTimeout(UpstreamError):
+    status, code = 504, "provider_timeout"
+
+
+class UpstreamBroken(UpstreamError):
+    pass

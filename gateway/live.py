@@ -1,0 +1,64 @@
+"""The answers under way in this process: how many each key has open, and which must end because it lost its right."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from gateway.authentication import Principal
+from gateway.errors import TooManyStreams
+from gateway.snapshot import Snapshot, store
+
+
+@dataclass(eq=False, slots=True)
+class Live:
+    """`stop` is called on the loop of the answer, at most once."""
+
+    principal: Principal
+    loop: asyncio.AbstractEventLoop
+    stop: Callable[[], None]
+    stream: bool
+
+
+class LiveAnswers:
+    def __init__(self) -> None:
+        self._open: set[Live] = set()
+        self._streams: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def enter(self, live: Live) -> None:
+        """Raises TooManyStreams. Staff keys are not limited."""
+        key = live.principal.key
+        if live.stream and key is not None:
+            limit = settings.MAX_STREAMS_PER_KEY
+            if limit and not key.is_staff and self._streams[key.id] >= limit:
+                raise TooManyStreams(f"This API key has {limit} streams open, which is its limit.", retry_after=1)
+            self._streams[key.id] += 1
+        self._open.add(live)
+
+    def leave(self, live: Live) -> None:
+        self._open.discard(live)
+        key = live.principal.key
+        if live.stream and key is not None:
+            self._streams[key.id] -= 1
+            if self._streams[key.id] <= 0:
+                del self._streams[key.id]
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Ends the answers of keys that were revoked; called from the snapshot's thread."""
+        if not self._open:
+            return
+        valid = {policy.id for policy in snapshot.keys.values() if not policy.revoked}
+        for live in list(self._open):
+            if live.principal.key is not None and live.principal.key.id not in valid:
+                live.loop.call_soon_threadsafe(live.stop)
+
+
+answers = LiveAnswers()
+store.listeners.append(answers.check)

@@ -1,0 +1,21 @@
+"""The gateway's tables, by topic: providers and their models, keys, usage."""
+
+from gateway.models.keys import ApiKey, new_key
+from gateway.models.providers import CAPABILITIES, AliasTarget, Credential, ModelAlias, Price, Provider, ProviderModel
+from gateway.models.usage import UsageEvent, UsageHour
+from gateway.models.version import ConfigVersion
+
+__all__ = [
+    "CAPABILITIES",
+    "AliasTarget",
+    "ApiKey",
+    "ConfigVersion",
+    "Credential",
+    "ModelAlias",
+    "Price",
+    "Provider",
+    "ProviderModel",
+    "UsageEvent",
+    "UsageHour",
+    "new_key",
+]

@@ -1,0 +1,305 @@
+"""The configuration as requests see it: immutable, in memory, at most a few seconds old.
+
+The chat path makes no query. A thread asks the database once a second for the configuration's version
+and loads everything anew when it moved, or once a minute in case rows were changed behind our back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection
+
+from gateway.models import CAPABILITIES, ApiKey, ConfigVersion, ModelAlias, Price, Provider, ProviderModel
+from gateway.secrets import SecretUnreadable
+from gateway.targets import Endpoint, PricePolicy, Timeouts
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+FULL_RELOAD_SECONDS = 60.0
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """What an API key may do. Times are Unix seconds."""
+
+    id: int
+    user_id: int
+    username: str
+    is_staff: bool
+    surfaces: frozenset[str]
+    models: frozenset[str]
+    networks: tuple[Network, ...]
+    valid_from: float | None
+    expires_at: float | None
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPolicy:
+    """A model at a provider. `flags` holds only what is known."""
+
+    id: int
+    provider: ProviderPolicy = field(repr=False, compare=False)
+    public_id: str
+    upstream_name: str
+    flags: dict[str, bool]
+    context_length: int | None
+    created: int
+    prices: tuple[PricePolicy, ...] = ()
+
+
+@dataclass(slots=True)
+class ProviderPolicy:
+    """A provider with its readable credentials. `models` is filled while loading, then left alone."""
+
+    id: int
+    name: str
+    label: str
+    adapter: str
+    docs_url: str
+    preset: str
+    priority: int
+    weight: int
+    asks_usage: bool
+    default_model: str
+    endpoint: Endpoint
+    created: int
+    needs_credential: bool
+    credentials: tuple[tuple[int, str], ...] = field(repr=False, default=())
+    unreadable: int = 0
+    models: dict[str, ModelPolicy] = field(repr=False, default_factory=dict)
+
+    @property
+    def is_demo(self) -> bool:
+        return self.adapter == "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class AliasEntry:
+    model: ModelPolicy
+    position: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    version: int = 0
+    has_users: bool = False
+    keys: dict[bytes, KeyPolicy] = field(default_factory=dict, repr=False)
+    providers: tuple[ProviderPolicy, ...] = ()
+    by_name: dict[str, ProviderPolicy] = field(default_factory=dict, repr=False)
+    by_model: dict[str, tuple[ModelPolicy, ...]] = field(default_factory=dict, repr=False)
+    aliases: dict[str, tuple[AliasEntry, ...]] = field(default_factory=dict, repr=False)
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None
+
+
+def _load_keys() -> dict[bytes, KeyPolicy]:
+    rows = ApiKey.objects.select_related("user").filter(user__is_active=True)
+    return {
+        bytes.fromhex(row.digest): KeyPolicy(
+            id=row.pk,
+            user_id=row.user_id,
+            username=row.user.get_username(),
+            is_staff=row.user.is_staff,
+            surfaces=frozenset(row.surfaces),
+            models=frozenset(row.models),
+            networks=tuple(ipaddress.ip_network(item, strict=False) for item in row.networks),
+            valid_from=_seconds(row.valid_from),
+            expires_at=_seconds(row.expires_at),
+            revoked=row.revoked_at is not None,
+        )
+        for row in rows.iterator()
+    }
+
+
+def endpoint_of(row: Provider) -> Endpoint:
+    """The network side of a provider's row; also what `provider test` uses."""
+    return Endpoint(
+        name=row.name,
+        base_url=row.base_url.rstrip("/"),
+        headers=tuple((str(name), str(value)) for name, value in row.headers.items()),
+        query=urlencode(row.query),
+        proxy=row.proxy or settings.UPSTREAM_PROXY or None,
+        allow_private=row.allow_private,
+        auth_style=row.auth_style,
+        auth_name=row.auth_name,
+        timeouts=Timeouts(
+            connect=row.connect_timeout,
+            total=row.timeout or settings.UPSTREAM_TIMEOUT,
+            first_event=row.first_event_timeout or settings.STREAM_FIRST_EVENT_SECONDS,
+            gap=row.gap_timeout or settings.STREAM_GAP_SECONDS,
+            stream_total=settings.STREAM_TOTAL_SECONDS,
+        ),
+    )
+
+
+def _provider(row: Provider) -> ProviderPolicy:
+    readable, unreadable = [], 0
+    for credential in row.credentials.all():
+        if not credential.enabled:
+            continue
+        try:
+            readable.append((credential.pk, credential.secret.reveal()))
+        except SecretUnreadable:
+            unreadable += 1
+    return ProviderPolicy(
+        id=row.pk,
+        name=row.name,
+        label=row.title,
+        adapter=row.adapter,
+        docs_url=row.docs_url,
+        preset=row.preset,
+        priority=row.priority or 0,
+        weight=row.weight,
+        asks_usage=row.asks_usage,
+        default_model=row.default_model,
+        endpoint=endpoint_of(row),
+        created=int(row.created_at.timestamp()),
+        needs_credential=row.auth_style != Provider.Auth.NONE and row.adapter != "demo",
+        credentials=tuple(readable),
+        unreadable=unreadable,
+    )
+
+
+def _prices() -> dict[int, list[PricePolicy]]:
+    prices: dict[int, list[PricePolicy]] = {}
+    for row in Price.objects.all():
+        prices.setdefault(row.model_id, []).append(
+            PricePolicy(
+                row.pk,
+                row.input,
+                row.cached_input,
+                row.output,
+                row.reasoning,
+                row.valid_from.timestamp(),
+                _seconds(row.valid_to),
+            )
+        )
+    return prices
+
+
+def _model(row: ProviderModel, provider: ProviderPolicy, prices: list[PricePolicy]) -> ModelPolicy:
+    flags = {name: getattr(row, name) for name in CAPABILITIES}
+    return ModelPolicy(
+        id=row.pk,
+        provider=provider,
+        public_id=row.public_id,
+        upstream_name=row.upstream_name or row.public_id,
+        flags={name: value for name, value in flags.items() if value is not None},
+        context_length=row.context_length,
+        created=int(row.created_at.timestamp()),
+        prices=tuple(prices),
+    )
+
+
+def load() -> Snapshot:
+    """Reads everything from the database; about a millisecond per hundred rows."""
+    version = ConfigVersion.current()
+    rows = Provider.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id")
+    providers = tuple(_provider(row) for row in rows if row.name.lower() not in settings.IGNORED_PROVIDERS)
+    by_id = {provider.id: provider for provider in providers}
+    by_model: dict[str, list[ModelPolicy]] = {}
+    models: dict[int, ModelPolicy] = {}
+    prices = _prices()
+    for row in ProviderModel.objects.filter(enabled=True, provider_id__in=by_id).order_by("provider__priority", "id"):
+        model = _model(row, by_id[row.provider_id], prices.get(row.pk, []))
+        models[model.id] = model
+        model.provider.models[model.public_id] = model
+        by_model.setdefault(model.public_id, []).append(model)
+    aliases = {
+        alias.name: tuple(
+            AliasEntry(models[target.model_id], target.position, target.weight)
+            for target in alias.targets.all()
+            if target.model_id in models
+        )
+        for alias in ModelAlias.objects.filter(enabled=True).prefetch_related("targets")
+    }
+    return Snapshot(
+        version=version,
+        has_users=get_user_model().objects.exists(),
+        keys=_load_keys(),
+        providers=providers,
+        by_name={provider.name.lower(): provider for provider in providers},
+        by_model={name: tuple(found) for name, found in by_model.items()},
+        aliases={name: entries for name, entries in aliases.items() if entries},
+    )
+
+
+class SnapshotStore:
+    """Holds the current snapshot and keeps it fresh from a thread of its own."""
+
+    def __init__(self) -> None:
+        self.current = Snapshot()
+        self.loaded_at = 0.0
+        self.listeners: list[Callable[[Snapshot], None]] = []
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+
+    def reload(self) -> Snapshot:
+        with self._lock:
+            self.current = load()
+            self.loaded_at = time.monotonic()
+        for listener in list(self.listeners):
+            listener(self.current)
+        return self.current
+
+    def refresh(self) -> None:
+        """Reloads when the version moved or the snapshot is old."""
+        stale = time.monotonic() - self.loaded_at > FULL_RELOAD_SECONDS
+        if stale or ConfigVersion.current() != self.current.version:
+            self.reload()
+
+    def start(self) -> None:
+        """Loads once, then watches; calling it again does nothing."""
+        if self._thread and self._thread.is_alive():
+            return
+        self.reload()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._watch, name="snapshot", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=5)
+        self._thread = None
+
+    def _watch(self) -> None:
+        failing = False
+        while not self._stop.wait(POLL_SECONDS):
+            try:
+                self.refresh()
+                failing = False
+            except DatabaseError as error:
+                # The last snapshot goes on serving; say so once, not every second.
+                if not failing:
+                    log.error("configuration cannot be read, serving the last known one: %s", type(error).__name__)
+                failing = True
+                close_old_connections()
+                connection.close()
+            except Exception:
+                log.exception("configuration cannot be read, serving the last known one")
+        connection.close()
+
+
+store = SnapshotStore()
+
+

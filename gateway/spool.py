@@ -1,0 +1,179 @@
+"""The journal of usage: records appended to a file before and after each provider call, so that a killed
+worker loses none and doubles none.
+
+A worker writes segments `<worker>-<number>.log` and holds a lock on each until its rows are in the
+database. Segments that nobody has locked belong to a worker that died: whoever finds them replays them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+log = logging.getLogger(__name__)
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+SEGMENT_SECONDS = 60.0
+
+Record = dict[str, Any]
+
+
+class Segment:
+    """One open, locked file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.size = 0
+        self.opened_at = time.monotonic()
+
+    def write(self, line: bytes) -> None:
+        os.write(self.fd, line)
+        self.size += len(line)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self.fd)
+
+
+class Spool:
+    """Appends records of this worker; `take` hands finished ones over and says what may be deleted after."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
+        self.worker = f"{os.getpid()}x{secrets.token_hex(4)}"
+        self._lock = threading.Lock()
+        self._number = 0
+        self._open: dict[str, bytes] = {}
+        self._done: list[Record] = []
+        self._complained = 0.0
+        self._segment = self._next_segment()
+
+    def _next_segment(self) -> Segment:
+        self._number += 1
+        return Segment(self.folder / f"{self.worker}-{self._number}.log")
+
+    def begin(self, record: Record) -> None:
+        """Called before a provider is asked."""
+        line = orjson.dumps({"begin": record}) + b"\n"
+        with self._lock:
+            self._open[record["request_id"]] = line
+            self._write(line)
+
+    def end(self, record: Record) -> None:
+        """Called before the last byte is sent."""
+        line = orjson.dumps({"end": record}) + b"\n"
+        with self._lock:
+            self._open.pop(record["request_id"], None)
+            self._done.append(record)
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            self._segment.write(line)
+        except OSError as error:
+            # A full disk must not stop answers: the row is still in memory and reaches the database.
+            if time.monotonic() - self._complained > 60:
+                self._complained = time.monotonic()
+                log.error("the usage journal cannot be written: %s", error.strerror)
+
+    def take(self) -> tuple[list[Record], Segment | None]:
+        """The finished records so far, and the segment to `remove` once they are committed, if one was closed."""
+        with self._lock:
+            done, self._done = self._done, []
+            old = None
+            age = time.monotonic() - self._segment.opened_at
+            if self._segment.size > SEGMENT_BYTES or (self._segment.size and age > SEGMENT_SECONDS):
+                old = self._rotated()
+            return done, old
+
+    def _rotated(self) -> Segment | None:
+        try:
+            fresh = self._next_segment()
+        except OSError:
+            return None
+        old, self._segment = self._segment, fresh
+        for line in self._open.values():
+            self._write(line)
+        return old
+
+    def put_back(self, records: list[Record]) -> None:
+        with self._lock:
+            self._done = records + self._done
+
+    def waiting(self) -> int:
+        return len(self._done)
+
+    def close(self) -> None:
+        """Leaves the file for replay if anything in it is not settled."""
+        with self._lock:
+            if self._open or self._done:
+                os.close(self._segment.fd)
+            else:
+                self._segment.remove()
+
+
+@contextlib.contextmanager
+def orphans(folder: Path) -> Iterator[list[tuple[list[Record], list[Record]]]]:
+    """Per dead worker: its finished records, and the begun ones that never ended. Deletes the files on success."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*-*.log")):
+        groups.setdefault(path.name.rsplit("-", 1)[0], []).append(path)
+    held: list[tuple[Path, int]] = []
+    found = []
+    try:
+        for paths in groups.values():
+            locked = _lock_all(paths)
+            held += locked
+            if locked:
+                found.append(_records(locked))
+        yield found
+        for path, _ in held:
+            path.unlink(missing_ok=True)
+    finally:
+        for _, fd in held:
+            os.close(fd)
+
+
+def _lock_all(paths: list[Path]) -> list[tuple[Path, int]]:
+    """All or none: a worker that lives holds the lock of its last segment."""
+    locked: list[tuple[Path, int]] = []
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            for _, other in locked:
+                os.close(other)
+            return []
+        locked.append((path, fd))
+    return locked
+
+
+def _records(held: list[tuple[Path, int]]) -> tuple[list[Record], list[Record]]:
+    begun: dict[str, Record] = {}
+    ended: dict[str, Record] = {}
+    for path, _ in held:
+        for line in path.read_bytes().split(b"\n"):
+            with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
+                # The last line of a killed worker may be torn.
+                entry = orjson.loads(line)
+                kind = "begin" if "begin" in entry else "end"
+                (begun if kind == "begin" else ended)[entry[kind]["request_id"]] = entry[kind]
+    return list(ended.values()), [record for name, record in begun.items() if name not in ended]

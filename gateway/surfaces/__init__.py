@@ -1,0 +1,1 @@
+"""The doors callers use, one folder each: parser, encoder, errors and views change together."""

@@ -1,0 +1,236 @@
+"""The chat routes as OpenAPI 3.1 fragments: the real bodies, streams included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.surfaces.openai.parser import INTEGERS, MAX_MESSAGES, MAX_TOOLS, NUMBERS, ROLES
+
+Schema = dict[str, Any]
+
+
+def _nullable(kind: str, **more: Any) -> Schema:
+    return {"type": [kind, "null"], **more}
+
+
+MESSAGE: Schema = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {"type": "string", "enum": list(ROLES)},
+        "content": {
+            "oneOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"$ref": "#/components/schemas/ContentPart"}},
+                {"type": "null"},
+            ]
+        },
+        "tool_calls": {"type": "array", "items": {"$ref": "#/components/schemas/ToolCall"}},
+        "tool_call_id": {"type": "string"},
+    },
+}
+CONTENT_PART: Schema = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {"type": "string", "examples": ["text", "image_url", "input_audio", "file"]},
+        "text": {"type": "string"},
+        "image_url": {
+            "type": "object",
+            "required": ["url"],
+            "properties": {"url": {"type": "string"}, "detail": {"type": "string"}},
+        },
+    },
+}
+FUNCTION: Schema = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string"},
+        "description": {"type": "string"},
+        "parameters": {"type": "object", "description": "A JSON Schema."},
+        "strict": _nullable("boolean"),
+    },
+}
+TOOL: Schema = {
+    "type": "object",
+    "required": ["type", "function"],
+    "properties": {"type": {"type": "string", "enum": ["function"]}, "function": FUNCTION},
+}
+TOOL_CALL: Schema = {
+    "type": "object",
+    "required": ["id", "type", "function"],
+    "properties": {
+        "id": {"type": "string"},
+        "type": {"type": "string", "enum": ["function"]},
+        "function": {
+            "type": "object",
+            "required": ["name", "arguments"],
+            "properties": {"name": {"type": "string"}, "arguments": {"type": "string", "description": "JSON text."}},
+        },
+    },
+}
+REQUEST: Schema = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "additionalProperties": True,
+    "description": "Fields not named here reach an OpenAI-compatible provider untouched.",
+    "properties": {
+        "model": {"type": "string", "maxLength": 200, "description": "An id, an alias, `default`, or `Provider/id`."},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_MESSAGES,
+            "items": {"$ref": "#/components/schemas/ChatMessage"},
+        },
+        "provider": {
+            "description": "A provider's name; asks that one alone.",
+            "oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
+        },
+        "stream": _nullable("boolean"),
+        "stream_options": _nullable("object", properties={"include_usage": _nullable("boolean")}),
+        **{name: _nullable("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},
+        **{name: _nullable("integer", minimum=low, maximum=high) for name, (low, high) in INTEGERS.items()},
+        "stop": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
+        "tools": {"type": ["array", "null"], "maxItems": MAX_TOOLS, "items": {"$ref": "#/components/schemas/ChatTool"}},
+        "tool_choice": {"oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]},
+        "parallel_tool_calls": _nullable("boolean"),
+        "response_format": _nullable("object", properties={"type": {"type": "string"}}),
+        "user": _nullable("string"),
+        "reasoning_effort": _nullable("string"),
+        "logprobs": _nullable("boolean"),
+        "logit_bias": _nullable("object"),
+        "metadata": _nullable("object"),
+    },
+}
+USAGE: Schema = {
+    "type": "object",
+    "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
+    "properties": {
+        name: {"type": "integer"} for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    },
+}
+
+
+def _answer(kind: str, holder: str, required: list[str], content: Schema) -> Schema:
+    return {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"type": "string", "enum": [kind]},
+            "created": {"type": "integer", "description": "Unix seconds."},
+            "model": {"type": "string"},
+            "provider": {"type": "string", "description": "Who answered."},
+            "choices": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["index", holder, *required],
+                    "properties": {
+                        "index": {"type": "integer"},
+                        holder: content,
+                        "finish_reason": _nullable("string"),
+                        "logprobs": _nullable("object"),
+                    },
+                },
+            },
+            "usage": {"oneOf": [{"$ref": "#/components/schemas/ChatUsage"}, {"type": "null"}]},
+        },
+    }
+
+
+DELTA: Schema = {
+    "type": "object",
+    "properties": {
+        "role": {"type": "string"},
+        "content": _nullable("string"),
+        "reasoning_content": _nullable("string"),
+        "tool_calls": {"type": "array", "items": {"type": "object"}},
+    },
+}
+ERROR: Schema = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": _nullable("string"),
+                "code": _nullable("string"),
+            },
+        }
+    },
+}
+COMPONENTS: dict[str, Schema] = {
+    "ChatMessage": MESSAGE,
+    "ContentPart": CONTENT_PART,
+    "ChatTool": TOOL,
+    "ToolCall": TOOL_CALL,
+    "ChatRequest": REQUEST,
+    "ChatUsage": USAGE,
+    "ChatCompletion": _answer(
+        "chat.completion", "message", ["finish_reason", "logprobs"], {"$ref": "#/components/schemas/ChatMessage"}
+    ),
+    "ChatCompletionChunk": _answer("chat.completion.chunk", "delta", [], DELTA),
+    "Error": ERROR,
+}
+
+ERRORS = {
+    "408": "The body stopped arriving.",
+    "413": "The body is too large.",
+    "415": "The body is not JSON.",
+    "422": "A value is out of range.",
+    "429": "The provider or the gateway limits requests.",
+    "502": "The provider failed.",
+    "503": "No provider can be tried now.",
+    "504": "The provider did not answer in time.",
+}
+
+
+def _operation(name: str, summary: str, parameters: list[Schema]) -> Schema:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "tags": ["chat"],
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
+        },
+        "responses": {
+            "200": {
+                "description": "A completion; with `stream: true` chunks as server-sent events, ended by `[DONE]`.",
+                "content": {
+                    "application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}},
+                    "text/event-stream": {
+                        "schema": {
+                            "type": "string",
+                            "description": "Each `data:` line holds a ChatCompletionChunk, or an Error if it broke off.",
+                        }
+                    },
+                },
+            },
+            **{status: {"description": text, "content": error} for status, text in ERRORS.items()},
+        },
+    }
+
+
+PROVIDER_PARAMETER: Schema = {
+    "name": "provider",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"},
+}
+PATHS: dict[str, Schema] = {
+    "/v1/chat/completions": {"post": _operation("createChatCompletion", "Create a chat completion", [])},
+    "/api/{provider}/chat/completions": {
+        "post": _operation(
+            "createProviderChatCompletion", "Create a chat completion at one provider", [PROVIDER_PARAMETER]
+        )
+    },
+}

@@ -1,0 +1,335 @@
+"""Checks the body of a chat request once, at the edge (OpenAI API reference, "Create chat completion").
+
+Ill-typed or missing: 400. Well-typed and out of range: 422. What we do not know is passed on untouched;
+what steers the gateway is taken out and never passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from gateway.chat import ChatRequest
+from gateway.errors import BadRequest
+
+MAX_DEPTH = 64
+MAX_MESSAGES = 2000
+MAX_TOOLS = 512
+MAX_NAME = 200
+MAX_CHOICES = 8
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+# Fields that speak to the gateway (docs/fields.md). Those in IGNORED have no effect here and say so in a
+# `warning` header when a caller sends one that is not empty.
+IGNORED = (
+    "proxy",
+    "api_key",
+    "api_base",
+    "base_url",
+    "headers",
+    "extra_headers",
+    "cookies",
+    "timeout",
+    "stream_timeout",
+    "conversation_id",
+    "conversation",
+    "download_media",
+    "web_search",
+    "images",
+    "media",
+    "image",
+    "image_name",
+    "raw",
+    "tool_emulation",
+    "cache",
+    "tool_calls",
+    "models",
+)
+CONSUMED = frozenset((*IGNORED, "model", "provider", "stream", "extra_body", "usage"))
+
+NUMBERS: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
+INTEGERS: dict[str, tuple[int, int]] = {
+    "n": (1, MAX_CHOICES),
+    "max_tokens": (1, 2**31),
+    "max_completion_tokens": (1, 2**31),
+    "top_logprobs": (0, 20),
+    "seed": (-(2**63), 2**64),
+}
+STRINGS = ("user", "reasoning_effort", "service_tier", "prompt_cache_key", "safety_identifier", "verbosity")
+BOOLEANS = ("logprobs", "parallel_tool_calls", "store")
+OBJECTS = ("logit_bias", "metadata", "response_format", "stream_options", "audio", "prediction")
+
+
+def ill_typed(param: str, wanted: str) -> BadRequest:
+    return BadRequest(f"Invalid type for '{param}': expected {wanted}.", code="invalid_type", param=param)
+
+
+def missing(param: str) -> BadRequest:
+    return BadRequest(f"Missing required parameter: '{param}'.", code="missing_required_parameter", param=param)
+
+
+def decode(raw: bytes) -> dict[str, Any]:
+    """The body as an object. Raises BadRequest."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The body is not valid JSON: {error.msg} (at {error.pos}).", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.", code="invalid_type")
+    _check_depth(body)
+    return body
+
+
+def _check_depth(body: Any) -> None:
+    level, depth = [body], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise BadRequest(f"The body is nested more than {MAX_DEPTH} levels deep.", code="invalid_value")
+        level = [
+            item
+            for holder in level
+            for item in (holder.values() if type(holder) is dict else holder)
+            if type(item) is dict or type(item) is list
+        ]
+
+
+def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
+    """Raises BadRequest with the parameter's path."""
+    body = decode(raw)
+    extra = body.get("extra_body")
+    if extra is not None:
+        if not isinstance(extra, dict):
+            raise ill_typed("extra_body", "an object")
+        body = {**extra, **{key: value for key, value in body.items() if key != "extra_body"}}
+    model = _model(body)
+    _check_messages(body)
+    _check_tools(body)
+    _check_plain_fields(body)
+    stream = _boolean(body, "stream")
+    options = body.get("stream_options") or {}
+    return ChatRequest(
+        model=model,
+        provider=path_provider or _provider(body),
+        stream=stream,
+        include_usage=stream and options.get("include_usage") is True,
+        body={key: value for key, value in body.items() if key not in CONSUMED},
+        warnings=tuple(name for name in IGNORED if body.get(name)) if not CONSUMED.isdisjoint(body) else (),
+    )
+
+
+def _model(body: dict[str, Any]) -> str:
+    if "model" not in body:
+        raise missing("model")
+    model = body["model"]
+    if not isinstance(model, str):
+        raise ill_typed("model", "a string")
+    if len(model) > MAX_NAME or CONTROL.search(model):
+        raise BadRequest(
+            f"'model' must have at most {MAX_NAME} characters and no control characters.", param="model"
+        )
+    return model.strip()
+
+
+def _provider(body: dict[str, Any]) -> str | None:
+    """A name; OpenRouter's object form is for a later version and names nobody."""
+    provider = body.get("provider")
+    if provider is None or isinstance(provider, dict):
+        return None
+    if not isinstance(provider, str):
+        raise ill_typed("provider", "a string")
+    if len(provider) > MAX_NAME or CONTROL.search(provider):
+        raise BadRequest(f"'provider' must have at most {MAX_NAME} characters.", param="provider")
+    return provider.strip() or None
+
+
+def _boolean(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise ill_typed(name, "a boolean")
+    return value
+
+
+def _check_messages(body: dict[str, Any]) -> None:
+    if "messages" not in body:
+        raise missing("messages")
+    messages = body["messages"]
+    if not isinstance(messages, list):
+        raise ill_typed("messages", "an array")
+    if not messages:
+        raise BadRequest("'messages' must not be empty.", code="empty_array", param="messages")
+    if len(messages) > MAX_MESSAGES:
+        raise BadRequest(f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise ill_typed(f"messages[{index}]", "an object")
+        _check_message(message, f"messages[{index}]")
+
+
+def _check_message(message: dict[str, Any], at: str) -> None:
+    role = message.get("role")
+    if role is None:
+        raise missing(f"{at}.role")
+    if not isinstance(role, str):
+        raise ill_typed(f"{at}.role", "a string")
+    if role not in ROLES:
+        raise BadRequest(f"Invalid value for '{at}.role': expected one of {', '.join(ROLES)}.", param=f"{at}.role")
+    content = message.get("content")
+    if isinstance(content, list):
+        for index, part in enumerate(content):
+            _check_part(part, f"{at}.content[{index}]")
+    elif content is None:
+        if role not in ("assistant", "function"):
+            raise missing(f"{at}.content")
+    elif not isinstance(content, str):
+        raise ill_typed(f"{at}.content", "a string or an array of parts")
+    if role == "tool" and not isinstance(message.get("tool_call_id"), str):
+        raise missing(f"{at}.tool_call_id")
+    if message.get("tool_calls") is not None:
+        _check_tool_calls(message["tool_calls"], f"{at}.tool_calls")
+
+
+def _check_part(part: Any, at: str) -> None:
+    if not isinstance(part, dict):
+        raise ill_typed(at, "an object")
+    kind = part.get("type")
+    if kind is None:
+        # g4f's clients send parts without a type: {"text": ...} or {"bucket_id": ...}.
+        if not isinstance(part.get("text"), str) and "bucket_id" not in part:
+            raise missing(f"{at}.type")
+    elif not isinstance(kind, str):
+        raise ill_typed(f"{at}.type", "a string")
+    elif kind == "text" and not isinstance(part.get("text"), str):
+        raise ill_typed(f"{at}.text", "a string")
+    elif kind == "image_url":
+        image = part.get("image_url")
+        if not isinstance(image, dict) or not isinstance(image.get("url"), str):
+            raise ill_typed(f"{at}.image_url.url", "a string")
+
+
+def _check_tool_calls(calls: Any, at: str) -> None:
+    if not isinstance(calls, list):
+        raise ill_typed(at, "an array")
+    for index, call in enumerate(calls):
+        if not isinstance(call, dict):
+            raise ill_typed(f"{at}[{index}]", "an object")
+        function = call.get("function")
+        if function is None:
+            continue
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ill_typed(f"{at}[{index}].function.name", "a string")
+        if not isinstance(function.get("arguments", ""), str):
+            raise ill_typed(f"{at}[{index}].function.arguments", "a string")
+
+
+def _check_tools(body: dict[str, Any]) -> None:
+    tools = body.get("tools")
+    if tools is not None:
+        if not isinstance(tools, list):
+            raise ill_typed("tools", "an array")
+        if len(tools) > MAX_TOOLS:
+            raise BadRequest(f"'tools' has more than {MAX_TOOLS} items.", code="array_above_max_length", param="tools")
+        for index, tool in enumerate(tools):
+            _check_tool(tool, f"tools[{index}]")
+    choice = body.get("tool_choice")
+    if choice is not None and not isinstance(choice, (str, dict)):
+        raise ill_typed("tool_choice", "a string or an object")
+    if isinstance(choice, dict) and not isinstance(choice.get("function", {}), dict):
+        raise ill_typed("tool_choice.function", "an object")
+
+
+def _check_tool(tool: Any, at: str) -> None:
+    if not isinstance(tool, dict):
+        raise ill_typed(at, "an object")
+    if tool.get("type", "function") != "function":
+        return
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        raise missing(f"{at}.function")
+    if not isinstance(function.get("name"), str):
+        raise ill_typed(f"{at}.function.name", "a string")
+    if not isinstance(function.get("parameters") or {}, dict):
+        raise ill_typed(f"{at}.function.parameters", "an object")
+    if not isinstance(function.get("description") or "", str):
+        raise ill_typed(f"{at}.function.description", "a string")
+
+
+def _check_plain_fields(body: dict[str, Any]) -> None:
+    for name, value in body.items():
+        check = CHECKS.get(name)
+        if check is not None and value is not None:
+            check(name, value)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ill_typed(name, "a number")
+    _check_range(name, value, *NUMBERS[name])
+
+
+def _check_integer(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ill_typed(name, "an integer")
+    _check_range(name, value, *INTEGERS[name])
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        code = "decimal_below_min_value" if value < low else "decimal_above_max_value"
+        raise BadRequest(
+            f"Invalid value for '{name}': expected {low:g} to {high:g}.", status=422, code=code, param=name
+        )
+
+
+def _check_instance(kind: type | tuple[type, ...], wanted: str) -> Callable[[str, Any], None]:
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, kind):
+            raise ill_typed(name, wanted)
+
+    return check
+
+
+def _check_stop(name: str, value: Any) -> None:
+    if isinstance(value, list):
+        if not all(isinstance(item, str) for item in value):
+            raise ill_typed(name, "a string or an array of strings")
+        if len(value) > 16:
+            raise BadRequest("'stop' has more than 16 items.", code="array_above_max_length", param=name)
+    elif not isinstance(value, str):
+        raise ill_typed(name, "a string or an array of strings")
+
+
+def _check_format(name: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ill_typed(name, "an object")
+    if not isinstance(value.get("type"), str):
+        raise missing(f"{name}.type")
+    if value["type"] == "json_schema":
+        described = value.get("json_schema")
+        if not isinstance(described, dict):
+            raise missing(f"{name}.json_schema")
+        if not isinstance(described.get("schema") or {}, dict):
+            raise ill_typed(f"{name}.json_schema.schema", "an object")
+
+
+CHECKS: dict[str, Callable[[str, Any], None]] = {
+    **dict.fromkeys(NUMBERS, _check_number),
+    **dict.fromkeys(INTEGERS, _check_integer),
+    **dict.fromkeys(STRINGS, _check_instance(str, "a string")),
+    **dict.fromkeys(BOOLEANS, _check_instance(bool, "a boolean")),
+    **dict.fromkeys(OBJECTS, _check_instance(dict, "an object")),
+    "modalities": _check_instance(list, "an array"),
+    "stop": _check_stop,
+    "response_format": _check_format,
+}

@@ -1,0 +1,23 @@
+"""Routes of `/v1` and `/api/{provider}`: those that Channels streams, and those that DRF serves."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from gateway.surfaces.openai import views
+from gateway.surfaces.openai.consumer import chat_completions
+
+# Hot routes first: Channels' router tries them one after the other.
+streamed_urlpatterns = [
+    re_path(r"^v1/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
+    re_path(r"^api/(?P<provider>[^/]+)/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
+]
+
+urlpatterns = [
+    re_path(r"^v1/models/?\Z", views.Models.as_view()),
+    path("v1/models/<path:name>", views.Model.as_view()),
+    re_path(r"^v1/providers/?\Z", views.Providers.as_view()),
+    path("v1/providers/<str:provider>", views.Provider.as_view()),
+    re_path(r"^api/(?P<provider>[^/]+)/models/?\Z", views.ProviderModels.as_view()),
+    re_path(r"^(?:v1|api|backend-api)(?:/.*)?\Z", views.UnknownUrl.as_view()),
+]

@@ -1,0 +1,61 @@
+"""Where one attempt goes: a model at a provider, with one credential."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `total` bounds plain answers; streams have `first_event`, `gap` and `stream_total`."""
+
+    connect: float = 5
+    total: float = 600
+    first_event: float = 300
+    gap: float = 120
+    stream_total: float = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What the network needs to know of a provider."""
+
+    name: str
+    base_url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    query: str = ""
+    proxy: str | None = None
+    allow_private: bool = False
+    auth_style: str = "bearer"
+    auth_name: str = ""
+    timeouts: Timeouts = Timeouts()
+
+
+@dataclass(frozen=True, slots=True)
+class PricePolicy:
+    """Nano-dollars per million tokens, between two Unix times."""
+
+    id: int
+    input: int
+    cached_input: int | None
+    output: int
+    reasoning: int | None
+    valid_from: float
+    valid_to: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One attempt. `credential_id` is 0 for providers that need none."""
+
+    adapter: str
+    provider_id: int
+    provider: str
+    model_id: int
+    public_id: str
+    upstream_model: str
+    endpoint: Endpoint
+    credential_id: int = 0
+    credential: str = field(default="", repr=False)
+    asks_usage: bool = True
+    prices: tuple[PricePolicy, ...] = ()

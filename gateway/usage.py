@@ -1,0 +1,267 @@
+"""What a request used: counted as events pass, written once, whatever happens to the request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connection, transaction
+from django.utils import timezone
+
+from gateway import metrics
+from gateway.authentication import Principal
+from gateway.chat import ChatRequest
+from gateway.errors import GatewayError
+from gateway.events import Usage
+from gateway.models import ApiKey, UsageEvent
+from gateway.spool import Record, Spool, orphans
+from gateway.targets import PricePolicy, Target
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.5
+ORPHAN_SECONDS = 10.0
+LAST_USED_SECONDS = 30.0
+BATCH = 500
+# Beyond this many rows the database has been away for long; the rest stays in the journal alone.
+MAX_WAITING = 100_000
+FIELDS = frozenset(field.attname for field in UsageEvent._meta.concrete_fields) - {"id"}
+MAX_TOKENS_STORED = 2**62
+
+
+def cost_of(prices: Iterable[PricePolicy], usage: Usage, at: float) -> tuple[int | None, int | None]:
+    """The price's id and the cost in nano-dollars; (None, None) while no price is known."""
+    for price in prices:
+        if price.valid_from <= at and (price.valid_to is None or at < price.valid_to):
+            cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
+            reasoning = min(usage.reasoning_tokens or 0, usage.completion_tokens)
+            total = (
+                (usage.prompt_tokens - cached) * price.input
+                + cached * (price.input if price.cached_input is None else price.cached_input)
+                + (usage.completion_tokens - reasoning) * price.output
+                + reasoning * (price.output if price.reasoning is None else price.reasoning)
+            )
+            return price.id, total // 1_000_000
+    return None, None
+
+
+class Tally:
+    """Counts one request. `begin` before the first provider is asked, `end` exactly once."""
+
+    def __init__(self, request_id: str, principal: Principal, chat: ChatRequest, surface: str) -> None:
+        self.request_id = request_id
+        self.usage: Usage | None = None
+        self.target: Target | None = None
+        self.chunks = 0
+        self.ended = False
+        self._started = time.monotonic()
+        self._created = time.time()
+        self._first: float | None = None
+        self._attempts: list[dict[str, Any]] = []
+        self._attempt_started = 0.0
+        self._record: Record = {
+            "request_id": request_id,
+            "created_at": self._created,
+            "user_id": principal.user_id,
+            "api_key_id": principal.key.id if principal.key else None,
+            "requested_model": chat.model,
+            "surface": surface,
+            "stream": chat.stream,
+        }
+
+    def begin(self, target: Target) -> None:
+        self._record.update(_names(target))
+        writer.spool.begin(self._record)
+
+    def trying(self, target: Target) -> None:
+        self.target = target
+        self._attempt_started = time.monotonic()
+
+    def tried(self, error: GatewayError | None) -> None:
+        """Closes the attempt under way."""
+        if self.target is None:
+            return
+        attempt = {
+            "provider": self.target.provider,
+            "model": self.target.public_id,
+            "ms": _milliseconds(time.monotonic() - self._attempt_started),
+        }
+        if error is not None:
+            attempt |= {"status": error.status, "code": error.code}
+        self._attempts.append(attempt)
+
+    def spoke(self) -> None:
+        """The caller is about to see the first words."""
+        if self._first is None:
+            self._first = time.monotonic()
+
+    def end(self, status: str, http_status: int, error: GatewayError | None = None) -> None:
+        """Writes the one row; later calls do nothing."""
+        if self.ended:
+            return
+        self.ended = True
+        record = dict(self._record)
+        if self.target is not None:
+            record.update(_names(self.target))
+        record.update(
+            status=status,
+            http_status=http_status,
+            error_code=(error.code or "") if error else "",
+            duration_ms=_milliseconds(time.monotonic() - self._started),
+            first_token_ms=None if self._first is None else _milliseconds(self._first - self._started),
+            attempts=self._attempts,
+        )
+        if self.usage is not None:
+            record.update(self._counted(self.usage))
+        writer.spool.end(record)
+
+    def _counted(self, usage: Usage) -> dict[str, Any]:
+        price_id, cost = cost_of(self.target.prices if self.target else (), usage, self._created)
+        return {
+            "prompt_tokens": min(usage.prompt_tokens, MAX_TOKENS_STORED),
+            "completion_tokens": min(usage.completion_tokens, MAX_TOKENS_STORED),
+            "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "estimated": usage.estimated,
+            "price_id": price_id,
+            "cost": None if cost is None else min(cost, MAX_TOKENS_STORED),
+        }
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
+
+
+def _names(target: Target) -> dict[str, Any]:
+    return {"provider_id": target.provider_id, "provider_name": target.provider, "model": target.public_id}
+
+
+def _row(record: Record) -> UsageEvent:
+    values = {name: value for name, value in record.items() if name in FIELDS}
+    values["created_at"] = datetime.fromtimestamp(record["created_at"], UTC)
+    for name in ("requested_model", "model", "provider_name", "error_code", "surface"):
+        values[name] = str(values.get(name) or "")[: UsageEvent._meta.get_field(name).max_length]
+    return UsageEvent(**values)
+
+
+class UsageWriter:
+    """Carries finished records from the journal to the database, in batches, from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._spool: Spool | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._orphans_at = 0.0
+        self._last_used: dict[int, float] = {}
+        self._last_used_at = 0.0
+        self._failing = False
+        # Told which closed hours got a late row, so that their sums are made anew.
+        self.late_hours: Callable[[set[datetime]], None] | None = None
+
+    @property
+    def spool(self) -> Spool:
+        if self._spool is None:
+            self._spool = Spool(Path(settings.SPOOL_DIR))
+        return self._spool
+
+    def start(self) -> None:
+        if self._thread and self._thread.is_alive():
+            return
+        self._stop.clear()
+        self.replay()
+        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes what is left and lets go of the journal."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=15)
+        self._thread = None
+        if self._spool is not None:
+            self.flush()
+            self._spool.close()
+            self._spool = None
+
+    def _run(self) -> None:
+        while not self._stop.wait(FLUSH_SECONDS):
+            self.flush()
+            if time.monotonic() - self._orphans_at > ORPHAN_SECONDS:
+                self.replay()
+        connection.close()
+
+    def flush(self) -> None:
+        """Commits what is finished; on failure the rows wait in memory and in the journal."""
+        records, segment = self.spool.take()
+        try:
+            self._commit(records)
+            self._failing = False
+        except DatabaseError as error:
+            self._keep(records, error)
+            return
+        except Exception:
+            # One unwritable row must not hold back all others for ever: they stay in the journal.
+            log.exception("usage rows could not be written")
+            self._keep(records, None)
+            return
+        if segment is not None:
+            segment.remove()
+        for record in records:
+            metrics.observe(record)
+
+    def _keep(self, records: list[Record], error: DatabaseError | None) -> None:
+        if error is not None and not self._failing:
+            log.error("usage rows wait, the database cannot be written: %s", type(error).__name__)
+        self._failing = True
+        if self.spool.waiting() + len(records) < MAX_WAITING:
+            self.spool.put_back(records)
+        close_old_connections()
+
+    def _commit(self, records: list[Record]) -> None:
+        if records:
+            UsageEvent.objects.bulk_create([_row(record) for record in records], BATCH, ignore_conflicts=True)
+            self._tell_late(records)
+        self._note_last_used(records)
+
+    def _tell_late(self, records: list[Record]) -> None:
+        closed = timezone.now().timestamp() // 3600 * 3600
+        late = {record["created_at"] // 3600 * 3600 for record in records if record["created_at"] < closed}
+        if late and self.late_hours:
+            self.late_hours({datetime.fromtimestamp(hour, UTC) for hour in late})
+
+    def _note_last_used(self, records: list[Record]) -> None:
+        for record in records:
+            if record["api_key_id"]:
+                self._last_used[record["api_key_id"]] = record["created_at"]
+        if not self._last_used or time.monotonic() - self._last_used_at < LAST_USED_SECONDS:
+            return
+        used, self._last_used = self._last_used, {}
+        self._last_used_at = time.monotonic()
+        with transaction.atomic():
+            for key_id, at in used.items():
+                ApiKey.objects.filter(pk=key_id).update(last_used_at=datetime.fromtimestamp(at, UTC))
+
+    def replay(self) -> None:
+        """Settles the journals of workers that died: begun and never ended means interrupted."""
+        self._orphans_at = time.monotonic()
+        try:
+            with orphans(self.spool.folder) as found:
+                for ended, begun in found:
+                    interrupted = [
+                        {**record, "status": "interrupted", "error_code": "server_stopped"} for record in begun
+                    ]
+                    self._commit(ended + interrupted)
+                    if ended or interrupted:
+                        log.info("journal replayed: %d finished, %d interrupted", len(ended), len(interrupted))
+        except (DatabaseError, OSError) as error:
+            log.error("a journal could not be replayed yet: %s", type(error).__name__)
+
+
+writer = UsageWriter()

@@ -1,0 +1,70 @@
+"""The official Node client, really installed, against the demo provider and a scripted one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.clients import core
+from tests.people import person
+from tests.support.answers import Answer, chunk, error, reply, sse
+from tests.support.gateway import LiveGateway
+from tests.support.provider import Recorded, ScriptedProvider
+
+pytestmark = [pytest.mark.node, pytest.mark.slow]
+
+
+def run(gateway: LiveGateway, model: str, **environment: str) -> str:
+    """Runs the script and returns its report; fails with the report when one of its tests failed."""
+    surroundings = {
+        "GATEWAY_URL": gateway.url,
+        "GATEWAY_KEY": gateway.key,
+        "GATEWAY_MODEL": model,
+        "GATEWAY_NARROW_KEY": gateway.make_key(person("narrow"), models=["another"]),
+        "PATH": os.environ["PATH"],
+        **environment,
+    }
+    done = subprocess.run(
+        ["node", "--test", "--test-reporter=tap", "client.test.mjs"],
+        cwd=Path(__file__).parent,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def passed(report: str) -> int:
+    found = re.search(r"^# pass (\d+)$", report, re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def test_it_works_with_the_demo_provider(gateway: LiveGateway) -> None:
+    gateway.add_demo()
+    assert passed(run(gateway, "demo")) == 10
+
+
+def test_it_works_with_a_scripted_provider(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    limited = {"retry-after": "1"}
+    first = iter([error(429, "slow down", headers=limited)])
+
+    def slow_down(_: Recorded) -> Answer:
+        return next(first, reply("after a while"))
+
+    provider.on("org/capable", core.capable)
+    provider.on("fails-400", error(400, "too long", code="context_length_exceeded"))
+    provider.on("fails-401", error(401))
+    provider.on("fails-429", error(429, headers=limited))
+    provider.on("fails-500", error(500))
+    provider.on("slow-down", slow_down)
+    provider.on("breaks-midway", sse([chunk({"role": "assistant", "content": "Hel"}), "{broken"]))
+    gateway.add_provider(provider, *(name for name in provider.models if name != "scripted"))
+    assert passed(run(gateway, "org/capable", GATEWAY_SCRIPTED="1")) == 13

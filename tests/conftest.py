@@ -1,0 +1,122 @@
+"""Fixtures for all tests: people, a scripted provider, and the gateway, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.environment import prepare
+
+# Before anything reads Django's settings.
+DATA_DIR = prepare()
+
+from tests import people  # noqa: E402 - after prepare()
+from tests.support import services  # noqa: E402
+from tests.support.gateway import GatewayProcess, LiveGateway, make_template, scratch_postgres  # noqa: E402
+from tests.support.provider import ScriptedProvider  # noqa: E402
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+
+def pytest_configure() -> None:
+    # pytest-django leaves this to us, because the environment is prepared here and not before.
+    import django
+
+    django.setup()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for service in services.SERVICES:
+        if item.get_closest_marker(service):
+            services.require(service)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says what did not run, and what to start so that it does."""
+    reasons: dict[str, int] = defaultdict(int)
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    if reasons:
+        terminalreporter.section("not run")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """A database name of its own, so that two runs on one PostgreSQL do not meet."""
+    from django.conf import settings
+
+    database = settings.DATABASES["default"]
+    if database["ENGINE"] == "django.db.backends.postgresql":
+        database.setdefault("TEST", {})["NAME"] = f"test_g4fsite_{os.getpid()}"
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    return people.alice()
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    return people.bob()
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    return people.charlie()
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def gateway(transactional_db: None) -> Iterator[LiveGateway]:
+    """The whole server on a port of this process, over the test database."""
+    with LiveGateway() as live:
+        yield live
+
+
+@pytest.fixture(scope="session")
+def gateway_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated data folder with a first user and key, made once and copied for each process."""
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def gateway_process(gateway_template: Path, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
+    """Starts `manage.py api` on a fresh data folder; what is still running at the end is stopped."""
+    started: list[GatewayProcess] = []
+
+    def start(*arguments: str, **environment: str) -> GatewayProcess:
+        process = GatewayProcess(gateway_template, tmp_path / f"data{len(started)}", arguments, environment)
+        started.append(process)
+        return process.start()
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """An empty database of this test's own."""
+    services.require("postgres")
+    with scratch_postgres(services.POSTGRES_URL) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url() -> str:
+    services.require("redis")
+    return services.REDIS_URL

@@ -1,0 +1,60 @@
+"""Which services a test run can use; a missing one is named in a skip, or fails where CI promised it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres")
+REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
+NODE_MODULES = ROOT / "tests/clients/node/node_modules/openai"
+ENGINE_PYTHON = Path(os.environ.get("G4FSITE_ENGINE_PYTHON") or ROOT / ".venv-engine/bin/python")
+
+
+def _listens(url: str, port: int) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "127.0.0.1", parts.port or port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def missing(service: str) -> str:
+    """Why tests that need this service cannot run, and what to do about it; empty when they can."""
+    found, remedy = {
+        "postgres": (
+            lambda: _listens(POSTGRES_URL, 5432),
+            "start PostgreSQL on 127.0.0.1:5432 or set TEST_POSTGRES_URL",
+        ),
+        "redis": (lambda: _listens(REDIS_URL, 6379), "start Redis on 127.0.0.1:6379 or set TEST_REDIS_URL"),
+        "browser": (lambda: bool(CHROMIUM), "install the package chromium or set CHROMIUM to its path"),
+        "node": (
+            lambda: bool(shutil.which("node")) and NODE_MODULES.exists(),
+            "install node 20 or later with npm and run tests/clients/node/install.sh",
+        ),
+        "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
+    }[service]
+    return "" if found() else f"{service} is not there: {remedy}"
+
+
+SERVICES = ("postgres", "redis", "browser", "node", "engine")
+
+
+def require(service: str) -> None:
+    """Skips the running test without this service; under CI=true, where it was promised, fails it."""
+    reason = missing(service)
+    if not reason:
+        return
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
