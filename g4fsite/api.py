@@ -1,7 +1,7 @@
 """The programmatic form: `from g4fsite.api import AppConfig, run_api`.
 
-    AppConfig.set_config(g4f_api_key="...", provider="OpenAI", model="gpt-4o", timeout=300)
-    run_api(host="0.0.0.0", port=8080, debug=True)
+AppConfig.set_config(g4f_api_key="...", provider="OpenAI", model="gpt-4o", timeout=300)
+run_api(host="0.0.0.0", port=8080, debug=True)
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def run_api(
     """Starts the server and returns when it ends. Raises TypeError for options that do not exist."""
     unknown = set(options) - {"use_colors", "reload", "ssl_keyfile", "ssl_certfile"}
     if unknown:
-        raise TypeError(f"unknown option {sorted(unknown)[0]!r}")
+        raise TypeError(f"unknown option {min(unknown)!r}")
     if debug:
         AppConfig.set_config(debug=True)
     from g4fsite.cli import main

@@ -15,13 +15,20 @@ from django.urls import re_path  # noqa: E402
 
 from conversations.websockets import websocket_application  # noqa: E402
 from g4fsite.edge import Edge  # noqa: E402
+from g4fsite.health import health  # noqa: E402
 from g4fsite.runtime import lifespan  # noqa: E402
 from gateway.surfaces.openai.urls import streamed_urlpatterns  # noqa: E402
 
 application = Edge(
     ProtocolTypeRouter(
         {
-            "http": URLRouter([*streamed_urlpatterns, re_path(r"", django_application)]),  # type: ignore[arg-type]
+            "http": URLRouter(
+                [
+                    *streamed_urlpatterns,
+                    re_path(r"^(?:health|livez|readyz)\Z", health),  # type: ignore[arg-type]
+                    re_path(r"", django_application),  # type: ignore[arg-type]
+                ]
+            ),
             "websocket": AllowedHostsOriginValidator(websocket_application),
             "lifespan": lifespan,
         }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-SECRETS = {
+SECRETS: dict[str, Callable[[], str]] = {
     "secret_key": lambda: secrets.token_urlsafe(50),
     "key_pepper": lambda: secrets.token_urlsafe(32),
     "encryption_keys": lambda: Fernet.generate_key().decode(),

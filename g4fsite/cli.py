@@ -81,6 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     if argv[1:2] == ["api"]:
         os.environ.update(api_environment(argv[2:]))
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError
 
     try:
         from django.conf import settings
@@ -89,3 +90,5 @@ def main(arguments: list[str] | None = None) -> None:
         execute_from_command_line(argv)
     except ImproperlyConfigured as error:
         sys.exit(f"g4fsite: {error}")
+    except OperationalError as error:
+        sys.exit(f"g4fsite: the database cannot be used: {str(error).strip().splitlines()[0]}.")

@@ -12,24 +12,20 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 
-from g4fsite import runtime
+from g4fsite.runtime import runtime
 from gateway.errors import BadRequest, GatewayError, Unavailable
 from gateway.snapshot import store
+from gateway.surfaces.exchange import Message, Receive, Scope, Send
 from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_url
 
 log = logging.getLogger("g4fsite.request")
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEALTH_PATHS = {"/health", "/livez", "/readyz"}
@@ -45,18 +41,30 @@ SINGLE_HEADERS = (b"host", b"content-length", b"content-type", b"origin")
 
 
 class Body:
-    """Counts a request's body as it arrives: at most so many bytes, never stalled, never at a trickle."""
+    """Counts a request's body as it arrives: at most so many bytes, never stalled, never at a trickle.
+
+    A body that breaks a rule ends for the app as if the client had left, which every app handles; the edge
+    then answers with `problem`.
+    """
 
     def __init__(self, receive: Receive) -> None:
+        self.problem: BadRequest | None = None
         self._receive = receive
         self._size = 0
         self._done = False
         self._started = time.monotonic()
 
     async def receive(self) -> Message:
-        """Raises BadRequest 413 or 408."""
         if self._done:
             return await self._receive()
+        try:
+            return await self._counted()
+        except BadRequest as error:
+            self.problem = error
+            return {"type": "http.disconnect"}
+
+    async def _counted(self) -> Message:
+        """Raises BadRequest 413 or 408."""
         try:
             async with asyncio.timeout(settings.BODY_STALL_SECONDS):
                 message = await self._receive()
@@ -99,7 +107,10 @@ class Edge:
             if preflight is not None:
                 await response.whole(preflight.status_code, [], b"")
                 return
-            await self._app(scope, Body(receive).receive, response.send)
+            body = Body(receive)
+            await self._app(scope, body.receive, response.send)
+            if body.problem is not None:
+                await response.error(body.problem)
         except GatewayError as error:
             await response.error(error)
         except Exception:
@@ -197,7 +208,7 @@ class Response:
         await self.whole(error.status, headers, error_bytes(error))
 
 
-_cors_rules = CorsMiddleware(lambda request: HttpResponse())
+_cors_rules = CorsMiddleware(lambda _: HttpResponse())
 
 
 def _plain_request(scope: Scope) -> HttpRequest:
@@ -225,7 +236,8 @@ def _cors(scope: Scope) -> list[tuple[bytes, bytes]]:
     if not _origin(scope):
         return []
     request, response = _plain_request(scope), HttpResponse()
-    request._cors_enabled = _cors_rules.is_enabled(request)  # type: ignore[attr-defined]
+    # The middleware leaves this mark on a request for itself.
+    vars(request)["_cors_enabled"] = _cors_rules.is_enabled(request)
     _cors_rules.add_response_headers(request, response)
     return [
         (name.lower().encode(), value.encode())

@@ -73,12 +73,12 @@ def adopt_key(plain: str) -> None:
     digest = digest_of(plain.encode()).hex()
     for row in ApiKey.objects.filter(name=ADOPTED, revoked_at=None).exclude(digest=digest):
         row.revoke()
-    row = ApiKey.objects.filter(digest=digest).first()
-    if row is None:
+    known = ApiKey.objects.filter(digest=digest).first()
+    if known is None:
         ApiKey.make(first_admin(), ADOPTED, key=plain)
-    elif row.revoked_at is not None:
-        row.revoked_at = None
-        row.save()
+    elif known.revoked_at is not None:
+        known.revoked_at = None
+        known.save()
 
 
 def local_servers_notice() -> list[str]:

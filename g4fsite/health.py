@@ -5,7 +5,10 @@ from __future__ import annotations
 import hmac
 import os
 from pathlib import Path
+from typing import Any
 
+import orjson
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -16,29 +19,36 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.authentication import client_address, credential_in, principal_for
 from gateway.errors import NotAllowed
+from gateway.surfaces.exchange import Exchange
 from gateway.usage import writer
 
 BACKLOG_LIMIT = 50_000
 
 
-@require_safe
-def live(request: HttpRequest) -> JsonResponse:
-    """200 while the process answers; asks nothing."""
-    return JsonResponse({"status": "ok"})
+async def health(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """ASGI, in front of Django, because probes come with any Host: `/health` and `/livez` ask nothing,
+    `/readyz` is 503 with what is wrong unless the database answers and the journal is not backed up."""
+    problems: list[str] = []
+    status = 200 if scope["method"] in ("GET", "HEAD") else 405
+    if status == 200 and scope["path"] == "/readyz":
+        problems = await sync_to_async(_problems)()
+        status = 503 if problems else 200
+    body = {"status": "failing" if problems else "ok"} | ({"problems": problems} if scope["path"] == "/readyz" else {})
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), (b"allow", b"GET, HEAD")]
+    await Exchange(scope, receive, send).reply(status, headers, orjson.dumps(body))
 
 
-@require_safe
-def ready(request: HttpRequest) -> JsonResponse:
-    """200 when the database answers and the journal is not backed up, else 503 with what is wrong."""
+def _problems() -> list[str]:
     problems = []
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM django_migrations LIMIT 1")
     except DatabaseError:
         problems.append("database")
+        connection.close()
     if writer.spool.waiting() > BACKLOG_LIMIT:
         problems.append("usage")
-    return JsonResponse({"status": "failing" if problems else "ok", "problems": problems}, status=503 if problems else 200)
+    return problems
 
 
 @require_safe

@@ -54,7 +54,7 @@ class PlainFormatter(logging.Formatter):
     """For a terminal: the same facts, still one line but for the trace."""
 
     def format(self, record: logging.LogRecord) -> str:
-        clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        clock = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         message = CONTROL.sub(lambda match: ascii(match.group())[1:-1], record.getMessage()).replace("\n", "\\n")
         line = f"{clock} {record.levelname.lower():<7} {message}"
         if hasattr(record, "request_id"):

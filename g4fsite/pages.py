@@ -71,6 +71,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if wants_json(request):
-        return json_error(GatewayError("The server had an error."))
+        request_id = getattr(request, "scope", {}).get("g4f.request_id", "")
+        return json_error(GatewayError(f"The server had an error. Its log has it under {request_id}."))
     # Whatever broke may break again: this page asks for nothing.
     return HttpResponse(loader.get_template("500.html").render(), status=500)

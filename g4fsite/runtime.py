@@ -5,27 +5,25 @@ The server's lifespan starts and stops it; servers without one (daphne) start it
 
 from __future__ import annotations
 
-import asyncio
 import sys
+import threading
 
 from asgiref.sync import sync_to_async
+from django.db import connection
 
-from gateway.secrets import SecretUnreadable
 from gateway.snapshot import store
+from gateway.surfaces.exchange import Receive, Scope, Send
 from gateway.upstream import upstream
 from gateway.usage import writer
-
-_started = False
-_starting = asyncio.Lock()
 
 
 class CannotStart(Exception):
     """One sentence for the operator."""
 
 
-def _start() -> None:
+def check_credentials() -> None:
+    """Raises CannotStart when a stored credential was encrypted with a key that is not configured."""
     from gateway.checks import readable_secrets
-    from gateway.dashboard import drop_hours
 
     unreadable = readable_secrets()
     if unreadable:
@@ -33,43 +31,70 @@ def _start() -> None:
             f"The credentials of {', '.join(unreadable)} cannot be decrypted: ENCRYPTION_KEYS lacks the key that "
             "they were stored with. Add it, or remove those credentials."
         )
-    writer.late_hours = drop_hours
-    store.start()
-    writer.start()
 
 
-async def ensure_started() -> None:
-    global _started
-    if _started:
-        return
-    async with _starting:
-        if not _started:
-            await sync_to_async(_start, thread_sensitive=False)()
-            _started = True
+def _start() -> None:
+    from gateway.dashboard import drop_hours
+
+    try:
+        check_credentials()
+        writer.late_hours = drop_hours
+        store.start()
+        writer.start()
+    finally:
+        # This thread belongs to a pool: its connection would stay out of the database's pool for good.
+        connection.close()
 
 
-async def stop() -> None:
-    """Writes what is left; the database and the providers' connections are let go."""
-    global _started
-    _started = False
-    await upstream.close()
-    await sync_to_async(store.stop, thread_sensitive=False)()
-    await sync_to_async(writer.stop, thread_sensitive=False)()
+def _stop() -> None:
+    try:
+        store.stop()
+        writer.stop()
+    finally:
+        connection.close()
 
 
-async def lifespan(scope: dict, receive: object, send: object) -> None:  # type: ignore[type-arg]
+class Runtime:
+    """Started once per process, by whoever comes first."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._lock = threading.Lock()
+
+    async def ensure_started(self) -> None:
+        """Costs nothing once started. Raises CannotStart."""
+        if not self._started:
+            await sync_to_async(self._start_once, thread_sensitive=False)()
+
+    def _start_once(self) -> None:
+        with self._lock:
+            if not self._started:
+                _start()
+                self._started = True
+
+    async def stop(self) -> None:
+        """Writes what is left; the database and the providers' connections are let go."""
+        self._started = False
+        await upstream.close()
+        await sync_to_async(_stop, thread_sensitive=False)()
+
+
+runtime = Runtime()
+
+
+async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI lifespan protocol (asgi.readthedocs.io, "Lifespan")."""
     while True:
-        message = await receive()  # type: ignore[operator]
+        message = await receive()
         if message["type"] == "lifespan.startup":
             try:
-                await ensure_started()
-            except (CannotStart, SecretUnreadable) as error:
-                print(f"g4fsite: {error}", file=sys.stderr)
-                await send({"type": "lifespan.startup.failed", "message": str(error)})  # type: ignore[operator]
+                await runtime.ensure_started()
+            except CannotStart as error:
+                sys.stderr.write(f"g4fsite: {error}\n")
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
-            await send({"type": "lifespan.startup.complete"})  # type: ignore[operator]
+            await send({"type": "lifespan.startup.complete"})
         else:
-            await stop()
-            await send({"type": "lifespan.shutdown.complete"})  # type: ignore[operator]
+            await runtime.stop()
+            await send({"type": "lifespan.shutdown.complete"})
             return

@@ -6,15 +6,16 @@ import asyncio
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from django.conf import settings
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import ChangeReload, Multiprocess
-from uvicorn.supervisors.multiprocess import Process
+from uvicorn.supervisors import ChangeReload, multiprocess
 
 HEADER_SECONDS = 20.0
 
@@ -55,17 +56,18 @@ class DeadlineProtocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """A second signal ends at once; the first lets the answers under way finish within the grace period."""
+    """The first signal lets the answers under way finish within the grace period; a second Ctrl-C ends them.
+
+    A second SIGTERM does not: after Ctrl-C in a terminal, which reaches every process, the supervisor sends one more.
+    """
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            self.force_exit = True
         super().handle_exit(sig, frame)
         # Ending on request is success: uvicorn would raise the signal again and exit with its number.
         self._captured_signals.clear()
 
 
-class WorkerProcess(Process):
+class WorkerProcess(multiprocess.Process):
     @property
     def server(self) -> Server:
         if self._server is None:
@@ -73,17 +75,8 @@ class WorkerProcess(Process):
         return self._server  # type: ignore[return-value]
 
 
-class Workers(Multiprocess):
-    """uvicorn's supervisor with our server in each process."""
-
-    def _process(self) -> WorkerProcess:
-        return WorkerProcess(self.config, self.sockets)
-
-    def init_processes(self) -> None:
-        for _ in range(self.processes_num):
-            process = self._process()
-            process.start()
-            self.processes.append(process)
+# uvicorn's supervisor offers no other way to say which class it starts, and starts anew when a worker died.
+multiprocess.Process = WorkerProcess  # type: ignore[misc]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -131,7 +124,10 @@ def serve(sock: socket.socket, server_config: uvicorn.Config) -> None:
     if server_config.should_reload:
         ChangeReload(server_config, target=Server(server_config).run, sockets=[sock]).run()
     elif server_config.workers > 1:
-        Workers(server_config, sockets=[sock]).run()
+        workers = multiprocess.Multiprocess(server_config, sockets=[sock])
+        workers.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
+            sys.exit(1)
     else:
         Server(server_config).run(sockets=[sock])
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
-from csp.constants import NONCE, NONE, SELF
 from cryptography.fernet import Fernet
+from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from g4fsite import __version__
@@ -27,6 +28,8 @@ ENCRYPTION_KEYS = [
 
 
 def _refuse_bad_secrets() -> None:
+    if not ENCRYPTION_KEYS:
+        raise ImproperlyConfigured("ENCRYPTION_KEYS is empty. `python -m g4fsite init` makes a good key.")
     for name, value in (("SECRET_KEY", SECRET_KEY), ("KEY_PEPPER", KEY_PEPPER)):
         if value.lower() in SHIPPED or "django-insecure" in value or len(value) < 32:
             raise ImproperlyConfigured(f"{name} is an example or shorter than 32 characters. Set a random value.")
@@ -44,6 +47,16 @@ def _refuse_bad_secrets() -> None:
 
 _refuse_bad_secrets()
 
+
+def _origins(name: str) -> list[str]:
+    found = env_list(name)
+    for origin in found:
+        scheme, separator, host = origin.partition("://")
+        if scheme not in ("http", "https") or not separator or not host or "/" in host:
+            raise ImproperlyConfigured(f"{name} must list origins such as https://app.example.com, not {origin!r}.")
+    return found
+
+
 # Where the server is and who may reach it.
 PUBLIC_URL = env_str("PUBLIC_URL").rstrip("/")
 if PUBLIC_URL and not PUBLIC_URL.startswith(("http://", "https://")):
@@ -54,9 +67,9 @@ if PUBLIC_URL:
     _host = PUBLIC_URL.split("://", 1)[1].split("/", 1)[0]
     _host = _host if _host.endswith("]") else _host.rsplit(":", 1)[0] if ":" in _host else _host
     ALLOWED_HOSTS = [*ALLOWED_HOSTS, _host]
-CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS") + ([PUBLIC_URL] if PUBLIC_URL else [])
+CSRF_TRUSTED_ORIGINS = _origins("CSRF_TRUSTED_ORIGINS") + ([PUBLIC_URL] if PUBLIC_URL else [])
 TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0, high=10)
-CORS_ALLOWED_ORIGINS = env_list("CORS_ALLOWED_ORIGINS")
+CORS_ALLOWED_ORIGINS = _origins("CORS_ALLOWED_ORIGINS")
 CORS_ALLOW_CREDENTIALS = False
 CORS_EXPOSE_HEADERS = [
     "x-request-id",
@@ -148,13 +161,30 @@ def _database() -> dict[str, Any]:
 
 try:
     DATABASES = {"default": _database()}
-except (ValueError, dj_database_url.UnknownSchemeError) as error:
-    raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from None
+except ValueError:
+    # The library's own words may quote parts of the URL, and with them the password.
+    raise ImproperlyConfigured(
+        "DATABASE_URL cannot be read. It looks like postgres://user:password@host:5432/name, with special characters "
+        "of the password percent-encoded, or sqlite:////folder/db.sqlite3."
+    ) from None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-if REDIS_URL:
+
+def _refuse_bad_redis() -> None:
     if not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
         raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+    try:
+        parts = urlsplit(REDIS_URL)
+        readable = parts.scheme == "unix" or ((parts.port or 1) and (parts.path.strip("/") or "0").isdigit())
+    except ValueError:
+        readable = False
+    if not readable:
+        # Not quoted: it may hold a password.
+        raise ImproperlyConfigured("REDIS_URL cannot be read. It looks like redis://:password@host:6379/0.")
+
+
+if REDIS_URL:
+    _refuse_bad_redis()
     CACHES: dict[str, Any] = {
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
@@ -267,6 +297,7 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SECURE_SSL_REDIRECT = False  # the proxy in front redirects; health probes come over plain HTTP
+SILENCED_SYSTEM_CHECKS = ["security.W008"]  # it asks for that redirect
 CSRF_FAILURE_VIEW = "g4fsite.pages.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY: dict[str, Any] = {
@@ -317,7 +348,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["gateway.surfaces.drf.OrjsonParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "gateway.surfaces.drf.JsonAlways",
     "EXCEPTION_HANDLER": "gateway.surfaces.drf.envelope",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "g4fsite.schema.Schema",
     "URL_FORMAT_OVERRIDE": None,
     "UNAUTHENTICATED_USER": None,
 }
@@ -330,10 +361,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["gateway.authentication.IsCaller"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "g4fsite.schema.add_streamed_routes",
-    ],
+    "POSTPROCESSING_HOOKS": ["g4fsite.schema.add_streamed_routes"],
     "COMPONENT_SPLIT_REQUEST": True,
 }
 
@@ -352,7 +380,7 @@ LOGGING = {
         "asyncio": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
-        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn": {"handlers": [], "propagate": True, "level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
     },
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth import get_user_model, login, password_validation
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -26,7 +26,7 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 FORWARDING_HEADERS = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
 
 
-def make_setup_link(user: AbstractUser | None = None) -> str:
+def make_setup_link(user: User | None = None) -> str:
     """The path of a fresh link that sets `user`'s password, or makes the first superuser. Older links end."""
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
@@ -48,7 +48,7 @@ def link_of(token: str) -> SetupToken | None:
     if row is None or not row.usable():
         return None
     # The link for the first superuser is void as soon as there is anybody.
-    return None if row.user is None and get_user_model()._default_manager.exists() else row
+    return None if row.user is None and get_user_model().objects.exists() else row
 
 
 class PasswordForm(forms.Form):
@@ -66,7 +66,7 @@ class PasswordForm(forms.Form):
         label="The same again", strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
     )
 
-    def __init__(self, *args: Any, user: AbstractUser | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user: Any = user or get_user_model()(is_staff=True, is_superuser=True)
         self.fields["password"].help_text = " ".join(password_validation.password_validators_help_texts())
@@ -105,7 +105,7 @@ class PasswordForm(forms.Form):
 def refused(request: HttpRequest) -> HttpResponse:
     response = render(request, "setup/refused.html", status=403)
     # Django would log the path, and with it the token.
-    response._has_been_logged = True  # type: ignore[attr-defined]
+    response.__dict__["_has_been_logged"] = True
     return response
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from g4fsite import health
 from g4fsite.setup import SetupView
@@ -24,13 +25,10 @@ def no_gui(request: HttpRequest) -> HttpResponse:
 
 
 urlpatterns = [
-    path("health", health.live),
-    path("livez", health.live),
-    path("readyz", health.ready),
     path("version", health.version),
     path("metrics", health.metrics),
-    path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("schema/", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("docs/", login_required(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
     path("setup/<str:token>/", SetupView.as_view(), name="setup"),

@@ -51,7 +51,9 @@ def _shown(name: str, value: Any) -> str:
         return value.isoformat()
     if name in AMOUNTS and isinstance(value, int):
         return f"${value / DOLLAR:g}"
-    return {None: "unknown" if name in CAPABILITIES else "none", True: "yes", False: "no"}.get(value, repr(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return repr(value) if value is not None else "unknown" if name in CAPABILITIES else "none"
 
 
 class Applying:

@@ -140,9 +140,11 @@ def _session_principal(scope: dict[str, Any]) -> Principal | None:
     from django.contrib.auth.middleware import get_user
     from django.contrib.sessions.middleware import SessionMiddleware
 
-    request = ASGIRequest(scope, BytesIO())
-    SessionMiddleware(lambda _: None).process_request(request)  # type: ignore[arg-type,return-value]
-    request._user = request.user = get_user(request)  # type: ignore[attr-defined,assignment]
+    # Without the body's headers DRF sees an empty body, and looks for the token in the header alone.
+    headers = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"content-type")]
+    request = ASGIRequest({**scope, "headers": headers}, BytesIO())
+    SessionMiddleware(lambda _: None).process_request(request)  # type: ignore[arg-type]
+    request.user = get_user(request)
     try:
         found = BrowserSessionAuthentication().authenticate(Request(request))
     except PermissionDenied as error:
@@ -154,13 +156,14 @@ class ApiKeyAuthentication(BaseAuthentication):
     """DRF's door; first in the list, so that a missing credential is 401 with `WWW-Authenticate: Bearer`."""
 
     def authenticate(self, request: Request) -> tuple[Any, Principal] | None:
-        scope = getattr(request._request, "scope", None)
+        scope = getattr(request, "scope", None)
         key = credential_in(scope["headers"] if scope else _header_pairs(request))
         if key is None:
             return None
         peer = request.META.get("REMOTE_ADDR", "")
         address = client_address(peer, request.META.get("HTTP_X_FORWARDED_FOR", ""))
         principal = principal_for(key, address, surface_of(request.path))
+        assert principal.user_id is not None, "a key has a user"
         user = get_user_model().objects.filter(pk=principal.user_id, is_active=True).first()
         if user is None:
             raise NotAuthenticated("Invalid API key.")
@@ -171,7 +174,9 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 def _header_pairs(request: Request) -> Headers:
-    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()]
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()
+    ]
 
 
 class AnonymousAuthentication(BaseAuthentication):
@@ -191,7 +196,7 @@ class IsCaller(BasePermission):
 class BrowserSessionAuthentication(SessionAuthentication):
     """A signed-in browser, with CSRF checked on every unsafe method whatever the content type."""
 
-    def authenticate(self, request: Request) -> tuple[Any, Principal] | None:  # type: ignore[override]
+    def authenticate(self, request: Request) -> tuple[Any, Principal] | None:
         found = super().authenticate(request)
         if found is None:
             return None

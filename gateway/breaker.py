@@ -72,9 +72,9 @@ class Breaker:
         if isinstance(error, UpstreamLimited):
             return min(error.retry_after if error.retry_after is not None else LIMITED_SECONDS, LONGEST_SECONDS)
         if isinstance(error, UpstreamRefused):
-            return min(REFUSED_SECONDS * 2**state.openings, LONGEST_SECONDS)
+            return min(REFUSED_SECONDS * 2.0**state.openings, LONGEST_SECONDS)
         if state.failures >= FAILURES_TO_OPEN or state.openings:
-            return min(OPEN_SECONDS * 2**state.openings, LONGEST_SECONDS)
+            return min(OPEN_SECONDS * 2.0**state.openings, LONGEST_SECONDS)
         return 0.0
 
     def state(self, credential_id: int, model_id: int) -> str:

@@ -77,7 +77,11 @@ class ChatRequest:
 
     def tools(self) -> tuple[Tool, ...]:
         return tuple(
-            Tool(tool["function"]["name"], tool["function"].get("description") or "", tool["function"].get("parameters") or {})
+            Tool(
+                tool["function"]["name"],
+                tool["function"].get("description") or "",
+                tool["function"].get("parameters") or {},
+            )
             for tool in self.body.get("tools") or ()
             if tool.get("type", "function") == "function"
         )

@@ -20,8 +20,10 @@ SETTLED_AFTER = timedelta(minutes=10)
 FAILED = (UsageEvent.Status.ERROR, UsageEvent.Status.INTERRUPTED)
 
 # Upper bounds of the first-token histogram in milliseconds; one more bucket holds what is above the last.
-BOUNDS = (50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 1800, 2000)
-BOUNDS += (2500, 3000, 3500, 4000, 5000, 6000, 8000, 10000, 15000, 20000, 30000, 60000, 120000)
+BOUNDS: tuple[int, ...] = (
+    *(50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 1800, 2000),
+    *(2500, 3000, 3500, 4000, 5000, 6000, 8000, 10000, 15000, 20000, 30000, 60000, 120000),
+)
 NO_BUCKETS = (0,) * (len(BOUNDS) + 1)
 
 
@@ -195,7 +197,9 @@ def hourly(start: datetime, end: datetime, now: datetime | None = None) -> dict[
         if not row.provider_name:
             done.add(row.hour)
     first = UsageEvent.objects.order_by("created_at").values_list("created_at", flat=True).first()
-    for hour in wanted if first else ():
+    if first is None:
+        return found
+    for hour in wanted:
         if hour in done or hour < hour_of(first):
             continue
         closed = hour + HOUR + SETTLED_AFTER <= now
@@ -204,7 +208,7 @@ def hourly(start: datetime, end: datetime, now: datetime | None = None) -> dict[
 
 
 def nice_ceiling(value: float) -> float:
-    """The smallest of 1, 2, 4, 6, 8, 10 times a power of ten that is not below `value`: its half reads well too."""
+    """A round number that is not below `value` and whose half reads well too."""
     if value <= 0:
         return 1
     power = 1.0
@@ -212,5 +216,6 @@ def nice_ceiling(value: float) -> float:
         power *= 10
     while value <= power:
         power /= 10
-    steps = (1, 2, 4, 6, 8, 10)
+    # Between one and ten finer steps would have halves that no count can have.
+    steps = (1, 2, 4, 6, 8, 10) if power == 1 else (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10)
     return steps[bisect_left(steps, round(value / power, 9))] * power

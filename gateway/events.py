@@ -97,14 +97,5 @@ class RawReply:
 
 
 Event = (
-    Started
-    | TextDelta
-    | ReasoningDelta
-    | ToolCallDelta
-    | Usage
-    | Finished
-    | Failed
-    | RawChunks
-    | RawClosing
-    | RawReply
+    Started | TextDelta | ReasoningDelta | ToolCallDelta | Usage | Finished | Failed | RawChunks | RawClosing | RawReply
 )

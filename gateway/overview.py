@@ -1,4 +1,4 @@
-"""What the first page of the admin shows: figures, charts, alerts and the table of providers, in words ready to print."""
+"""What the first page of the admin shows: figures, charts, alerts, the table of providers, in words ready to print."""
 
 from __future__ import annotations
 
@@ -228,7 +228,9 @@ def _first_word(span: Span) -> Figure:
         "First word",
         seconds(span.sums.first_word(0.5)),
         "median; dashed: 95 of 100" if known else "",
-        lines(f"Time to the first word: {both}" if known else "No answers yet", median, slow, span.labels, _axis_seconds),
+        lines(
+            f"Time to the first word: {both}" if known else "No answers yet", median, slow, span.labels, _axis_seconds
+        ),
         ("Median", "95 of 100"),
         tuple((name, seconds(a), seconds(b)) for name, a, b in zip(span.names, median, slow, strict=True)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -136,10 +136,19 @@ def dump(data: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=110))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its guess at dates, which fails without a place; `Node.moment` reads them."""
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+        for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def read(text: str) -> Node:
     """The file as a tree that knows its places. Raises BadFile."""
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -225,16 +234,11 @@ class Node:
 
     def moment(self) -> datetime:
         """A date is its beginning; a time without a zone is UTC."""
-        value = self.value
         try:
-            value = datetime.fromisoformat(value) if isinstance(value, str) else value
+            found = datetime.fromisoformat(self.text())
         except ValueError:
-            value = None
-        if isinstance(value, date) and not isinstance(value, datetime):
-            value = datetime.combine(value, time.min)
-        if not isinstance(value, datetime):
-            raise self.bad("A date or an ISO time belongs here.")
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
+            raise self.bad("A date or an ISO time belongs here.") from None
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def reference(self) -> tuple[str, bool]:
         """`{env: NAME}` as (NAME, False), `{keep: true}` as ("", True)."""

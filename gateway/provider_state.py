@@ -106,7 +106,9 @@ def credential_state(provider: Provider) -> State | None:
 
 
 def _recent(provider: Provider, since: datetime) -> list[tuple[bool, int]]:
-    rows = UsageEvent.objects.filter(provider=provider).order_by("-id").values_list("status", "http_status", "created_at")
+    rows = (
+        UsageEvent.objects.filter(provider=provider).order_by("-id").values_list("status", "http_status", "created_at")
+    )
     return [
         (status == UsageEvent.Status.ERROR and code not in CALLERS_FAULT, code)
         for status, code, created_at in rows[:RECENT]

@@ -39,9 +39,7 @@ async def relay(
     raise first_error
 
 
-async def _attempt(
-    upstream: Upstream, chat: ChatRequest, target: Target, tally: Tally
-) -> AsyncGenerator[Event, None]:
+async def _attempt(upstream: Upstream, chat: ChatRequest, target: Target, tally: Tally) -> AsyncGenerator[Event, None]:
     adapter = ADAPTERS.get(target.adapter)
     if adapter is None:
         raise UpstreamBroken(f"{target.provider} speaks a protocol that is not installed.")

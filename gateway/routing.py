@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
+from typing import TypeVar
 
 from django.conf import settings
 
@@ -14,6 +15,7 @@ from gateway.errors import ModelNotFound, NotAllowed, ProviderNotFound, Unavaila
 from gateway.snapshot import ModelPolicy, ProviderPolicy, Snapshot
 from gateway.targets import Target
 
+T = TypeVar("T")
 AUTOMATIC = ("", "default")
 # A chat request goes to a model unless the model is known for something else only.
 NOT_CHAT = ("image", "audio", "video", "embeddings")
@@ -33,9 +35,7 @@ def resolve(snapshot: Snapshot, model: str, principal: Principal) -> tuple[Model
     return tuple(_models_for(snapshot, model, None, principal))
 
 
-def _models_for(
-    snapshot: Snapshot, model: str, provider: str | None, principal: Principal
-) -> tuple[ModelPolicy, ...]:
+def _models_for(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> tuple[ModelPolicy, ...]:
     if provider:
         policy = snapshot.by_name.get(provider.lower())
         if policy is None:
@@ -49,7 +49,7 @@ def _models_for(
         return tuple(entry[2].model for entry in _shuffled((e.position, e.weight, e) for e in entries))
     found = snapshot.by_model.get(model)
     if found:
-        return _by_priority(found)
+        return _by_priority(model for model in found if allowed(model, principal))
     return _named_provider(snapshot, model, principal)
 
 
@@ -125,7 +125,7 @@ def _check_allowed(name: str, snapshot: Snapshot, principal: Principal) -> None:
     if principal.may_use(name):
         return
     behind = snapshot.by_model.get(name) or ()
-    if name in snapshot.aliases or behind and not any(allowed(model, principal) for model in behind):
+    if name in snapshot.aliases or (behind and not any(allowed(model, principal) for model in behind)):
         raise _not_allowed(name)
 
 
@@ -137,12 +137,12 @@ def _by_priority(models: Iterable[ModelPolicy]) -> tuple[ModelPolicy, ...]:
     return tuple(item[2] for item in _shuffled((m.provider.priority, m.provider.weight, m) for m in models))
 
 
-def _shuffled(items: Iterable[tuple[int, int, object]]) -> Iterator[tuple[int, int, object]]:
+def _shuffled(items: Iterable[tuple[int, int, T]]) -> Iterator[tuple[int, int, T]]:
     """Ascending by the first number, strictly; among equals by chance in proportion to the second."""
     for _, group in groupby(sorted(items, key=itemgetter(0)), key=itemgetter(0)):
         equals = list(group)
         while equals:
-            chosen = 0 if len(equals) == 1 else random.choices(range(len(equals)), [item[1] for item in equals])[0]
+            chosen = 0 if len(equals) == 1 else random.choices(range(len(equals)), [item[1] for item in equals])[0]  # noqa: S311 - a share, not a secret
             yield equals.pop(chosen)
 
 

@@ -112,13 +112,16 @@ class UpstreamStream:
         self._total_at = begun + self._limits.stream_total
         self._overdue_at = begun + self._limits.first_event
         self._overdue = ""
-        self._timer = self._loop.call_at(min(self._overdue_at, self._total_at), self._check)
+        self._arm()
+
+    def _arm(self) -> None:
+        self._armed_for = min(self._overdue_at, self._total_at)
+        self._timer = self._loop.call_at(self._armed_for, self._check)
 
     def _check(self) -> None:
         now = self._loop.time()
-        due = min(self._overdue_at, self._total_at)
-        if now < due:
-            self._timer = self._loop.call_at(due, self._check)
+        if now < min(self._overdue_at, self._total_at):
+            self._arm()
             return
         self._overdue = "took too long" if now >= self._total_at else "fell silent"
         self._response.close()
@@ -127,11 +130,15 @@ class UpstreamStream:
         """What has arrived, at least a byte; empty at the end. Raises UpstreamError."""
         try:
             data = await self._content.readany()
-        except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, ConnectionError, ValueError) as error:
             if self._overdue:
                 raise UpstreamTimeout(f"{self._target.provider} {self._overdue}.") from error
             raise UpstreamBroken(f"{self._target.provider} broke off its answer.") from error
         self._overdue_at = self._loop.time() + self._limits.gap
+        if self._overdue_at < self._armed_for:
+            # The wait for the first event is longer than a gap may be; from here on this never happens again.
+            self._timer.cancel()
+            self._arm()
         return data
 
     def finish(self) -> None:

@@ -34,6 +34,8 @@ BATCH = 500
 MAX_WAITING = 100_000
 FIELDS = frozenset(field.attname for field in UsageEvent._meta.concrete_fields) - {"id"}
 MAX_TOKENS_STORED = 2**62
+# Columns of text and their sizes.
+TEXTS = {"requested_model": 200, "model": 200, "provider_name": 64, "error_code": 64, "surface": 24}
 
 
 def cost_of(prices: Iterable[PricePolicy], usage: Usage, at: float) -> tuple[int | None, int | None]:
@@ -146,8 +148,8 @@ def _names(target: Target) -> dict[str, Any]:
 def _row(record: Record) -> UsageEvent:
     values = {name: value for name, value in record.items() if name in FIELDS}
     values["created_at"] = datetime.fromtimestamp(record["created_at"], UTC)
-    for name in ("requested_model", "model", "provider_name", "error_code", "surface"):
-        values[name] = str(values.get(name) or "")[: UsageEvent._meta.get_field(name).max_length]
+    for name, size in TEXTS.items():
+        values[name] = str(values.get(name) or "")[:size]
     return UsageEvent(**values)
 
 

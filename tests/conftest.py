@@ -32,7 +32,7 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    for service in services.SERVICES:
+    for service in services.KNOWN:
         if item.get_closest_marker(service):
             services.require(service)
 
@@ -95,13 +95,19 @@ def gateway_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gateway_process(gateway_template: Path, tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
-    """Starts `manage.py api` on a fresh data folder; what is still running at the end is stopped."""
+    """Starts `manage.py api` on a fresh data folder, or on a database of the test's own (DATABASE_URL).
+
+    With `wait=False` it is only spawned. What still runs at the end is killed.
+    """
     started: list[GatewayProcess] = []
 
-    def start(*arguments: str, **environment: str) -> GatewayProcess:
-        process = GatewayProcess(gateway_template, tmp_path / f"data{len(started)}", arguments, environment)
+    def start(*arguments: str, wait: bool = True, **environment: str) -> GatewayProcess:
+        template = gateway_template
+        if "DATABASE_URL" in environment:
+            template = make_template(tmp_path / f"seed{len(started)}", **environment)
+        process = GatewayProcess(template, tmp_path / f"data{len(started)}", arguments, environment)
         started.append(process)
-        return process.start()
+        return process.start() if wait else process.spawn()
 
     yield start
     for process in started:

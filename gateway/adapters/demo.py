@@ -24,8 +24,10 @@ from gateway.upstream import Upstream
 TOKEN = re.compile(r"\s*\S+|\s+")
 WORD = re.compile(r"[a-z0-9]+")
 # Every question has these; sharing them with a tool's description means nothing.
-COMMON = set("a an and are be by can do for from get give how i in is it me my of on or please tell that the this to "
-             "use what which who will with you your current".split())
+COMMON = set(
+    "a an and are be by can do for from get give how i in is it me my of on or please tell that the this to "
+    "use what which who will with you your current".split()
+)
 PACE_SECONDS = 0.01
 
 GUIDE = """This is g4fsite's demo provider. No model is behind it: it gives the same answer every time, \

@@ -84,9 +84,7 @@ def from_reply(target: Target, reply: Reply) -> UpstreamError:
     headers = {key.lower(): value for key, value in reply.headers.items()}
     retry_after = seconds(headers.get("retry-after"))
     if status in (401, 402, 403):
-        return UpstreamRefused(
-            f"{name} refused the gateway's credential.", should_retry=False, retry_after=retry_after
-        )
+        return UpstreamRefused(f"{name} refused the gateway's credential.", should_retry=False, retry_after=retry_after)
     error = _error_object(reply.body)
     said = masked(str(error.get("message") or error.get("detail") or ""), target.credential) if error else ""
     if status == 429:

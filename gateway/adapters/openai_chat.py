@@ -16,7 +16,7 @@ import orjson
 from gateway.adapters.failures import from_object, from_reply
 from gateway.adapters.sse import EventSplitter, EventTooLarge, payload
 from gateway.chat import ChatRequest
-from gateway.errors import UpstreamBroken
+from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, RawChunks, RawClosing, RawReply
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
@@ -53,6 +53,8 @@ class OpenAIChatAdapter:
                 chunks = reader.feed(data) if data else reader.end()
                 if chunks:
                     yield RawChunks(chunks)
+                if reader.failure is not None:
+                    raise reader.failure
         except BaseException:
             stream.close()
             raise
@@ -83,6 +85,8 @@ class ChunkReader:
 
     def __init__(self, target: Target) -> None:
         self.done = False
+        # What went wrong after chunks that may still go out.
+        self.failure: UpstreamError | None = None
         self._target = target
         self._splitter = EventSplitter()
         self._opening: list[bytes] = []
@@ -113,10 +117,15 @@ class ChunkReader:
 
     def _passed(self, events: list[bytes]) -> bytes:
         out: list[bytes] = []
-        for event in events:
-            if self.done:
-                break
-            self._take(event, out)
+        try:
+            for event in events:
+                if self.done:
+                    break
+                self._take(event, out)
+        except UpstreamError as error:
+            if not out:
+                raise
+            self.failure = error
         return b"\n\n".join([*out, b""]) if out else b""
 
     def _take(self, event: bytes, out: list[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""A value that fits a JSON schema, the same each time, with words of the question where they fit (JSON Schema 2020-12)."""
+"""A value that fits a JSON schema (2020-12), the same each time, with words of the question where they fit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 12
+# A schema that refers to itself many times would grow without end.
+MAX_VALUES = 2000
 NAME = re.compile(r"\b[A-Z][\w-]+")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 FORMATS = {
@@ -33,10 +35,12 @@ class _Sampler:
         self._root = root
         words = [word for word in NAME.findall(question) if not question.startswith(word)]
         self._word = words[0] if words else (NAME.findall(question) or ["demo"])[-1]
+        self._left = MAX_VALUES
         self._numbers = [float(number) for number in NUMBER.findall(question)]
 
     def value(self, schema: Any, depth: int) -> Any:
-        if not isinstance(schema, Mapping):
+        self._left -= 1
+        if not isinstance(schema, Mapping) or self._left < 0:
             return {}
         schema = self._resolved(schema)
         if "const" in schema:
@@ -60,7 +64,7 @@ class _Sampler:
         kind = schema.get("type")
         if isinstance(kind, list):
             kind = next((name for name in kind if name != "null"), "null")
-        if kind is None:
+        if not isinstance(kind, str):
             kind = "object" if "properties" in schema else "array" if "items" in schema else "string"
         make = {
             "object": self._object,

@@ -34,7 +34,9 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=forms.CheckboxSelectMultiple,
         help_text="None ticked: all.",
     )
-    models = ListField(validators=[check_names], help_text="Model ids or aliases it may ask for, one a line. Empty: all.")
+    models = ListField(
+        validators=[check_names], help_text="Model ids or aliases it may ask for, one a line. Empty: all."
+    )
     networks = ListField(validators=[check_cidrs], help_text="Addresses or networks it may be used from. Empty: any.")
 
     class Meta:
@@ -70,6 +72,9 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         ("Limits", {"fields": ("models", "surfaces", "networks", ("valid_from", "expires_at"))}),
     )
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "API keys", **(extra_context or {})})
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
             return self.fieldsets
@@ -87,7 +92,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def _users(self, request: HttpRequest) -> QuerySet[Any]:
         """A key carries the rights of its user, so who is not a superuser makes none for other staff."""
-        users = get_user_model()._default_manager.all()
+        users = get_user_model().objects.all()
         if getattr(request.user, "is_superuser", False):
             return users
         return users.filter(Q(is_staff=False, is_superuser=False) | Q(pk=request.user.pk))

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from gateway.admin.fields import NANO, DollarsField
@@ -52,11 +52,17 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("switch_on", "switch_off")
     fieldsets = (
         (None, {"fields": ("provider", "public_id", "upstream_name", "enabled", "context_length")}),
-        ("What it can do", {"fields": (CAPABILITIES[:3], CAPABILITIES[3:6], CAPABILITIES[6:]), "description": FLAGS_NOTE}),
+        (
+            "What it can do",
+            {"fields": (CAPABILITIES[:3], CAPABILITIES[3:6], CAPABILITIES[6:]), "description": FLAGS_NOTE},
+        ),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderModel]:
         return super().get_queryset(request).prefetch_related(Prefetch("prices", Price.objects.order_by("-valid_from")))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Models", **(extra_context or {})})
 
     @admin.display(description="Can")
     def can(self, row: ProviderModel) -> str:
@@ -111,6 +117,9 @@ class ModelAliasAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelAlias]:
         targets = AliasTarget.objects.select_related("model__provider").order_by("position", "id")
         return super().get_queryset(request).prefetch_related(Prefetch("targets", targets))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Aliases", **(extra_context or {})})
 
     @admin.display(description="Targets in order")
     def chain(self, row: ModelAlias) -> str:

@@ -67,8 +67,10 @@ class CredentialInline(admin.TabularInline):  # type: ignore[type-arg]
     form = CredentialForm
     fields = ("label", "ends", "new_secret", "enabled")
     readonly_fields = ("ends",)
-    extra = 0
     verbose_name_plural = "Credentials"
+
+    def get_extra(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> int:
+        return 0 if obj is not None and obj.credentials.exists() else 1
 
     @admin.display(description="Stored")
     def ends(self, row: Credential) -> str:
@@ -87,13 +89,19 @@ class ProviderForm(TolerantForm):
         help_text="The wire protocol it speaks.",
     )
     headers = PairsField(
-        mark=":", validators=[check_headers], help_text="Sent with each request, one “Name: value” a line. No credentials."
+        mark=":",
+        validators=[check_headers],
+        help_text="Sent with each request, one “Name: value” a line. No credentials.",
     )
-    query = PairsField(mark="=", help_text="Appended to each URL, one “name=value” a line, such as api-version=2024-10-21.")
+    query = PairsField(
+        mark="=", help_text="Appended to each URL, one “name=value” a line, such as api-version=2024-10-21."
+    )
 
     class Meta:
         model = Provider
         exclude = ("preset",)
+        labels = {"base_url": "Base URL", "docs_url": "Documentation", "auth_style": "Sends its credential as"}
+        widgets = {"base_url": forms.TextInput(attrs={"class": "vLargeTextField", "spellcheck": "false"})}
 
     def clean_base_url(self) -> str:
         url = str(self.cleaned_data["base_url"])
@@ -143,7 +151,11 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
-        return super().get_queryset(request).prefetch_related("credentials").annotate(models_in_all=Count("models"))
+        rows: QuerySet[Provider] = super().get_queryset(request)
+        return rows.prefetch_related("credentials").annotate(models_in_all=Count("models"))
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Providers", **(extra_context or {})})
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return LiveList

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -40,7 +40,8 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
 
     @cached_property
     def count(self) -> int:
-        return len(self.object_list.values_list("pk", flat=True)[:DEEPEST])
+        rows: QuerySet[UsageEvent] = self.object_list  # type: ignore[assignment]
+        return len(rows.values_list("pk", flat=True)[:DEEPEST])
 
 
 class SpanFilter(admin.SimpleListFilter):
@@ -94,13 +95,13 @@ class UserFilter(admin.SimpleListFilter):
             return queryset
         if value.isdecimal() and int(value) <= BIGGEST_ID:
             return queryset.filter(user_id=int(value))
-        found = get_user_model()._default_manager.filter(username=value).values_list("pk", flat=True).first()
+        found = get_user_model().objects.filter(username=value).values_list("pk", flat=True).first()
         return queryset.none() if found is None else queryset.filter(user_id=found)
 
 
 @admin.register(UsageEvent)
 class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ("when", "who", "provider_name", "model", "outcome", "tokens", "first_word", "took", "spent", "surface")
+    list_display = ("when", "who", "served_by", "model", "outcome", "tokens", "first_word", "took", "spent", "surface")
     list_display_links = ("when",)
     list_filter = (SpanFilter, "status", ProviderFilter, "stream", UserFilter)
     list_per_page = PER_PAGE
@@ -110,12 +111,11 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     paginator = BoundedPaginator
     deepest = DEEPEST
     search_fields = ("request_id",)
-    search_help_text = "A whole request id (x-request-id)."
     ordering = ("-id",)
     sortable_by = ()
     actions = None
     fields = (
-        "request_id", "when", "outcome", "error_code", "who", "key", "provider_name", "model", "requested_model",
+        "request_id", "created_at", "outcome", "error_code", "who", "key", "provider_name", "model", "requested_model",
         "surface", "stream", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "estimated",
         "spent", "rate", "first_word", "took", "tried",
     )  # fmt: skip
@@ -124,6 +124,9 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[UsageEvent]:
         # The join gives None for users that are gone: no constraint keeps them.
         return super().get_queryset(request).select_related("user")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Usage", **(extra_context or {})})
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
         term = search_term.strip()
@@ -141,7 +144,7 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Time (UTC)")
     def when(self, row: UsageEvent) -> str:
-        return f"{row.created_at:%d %b %Y, %H:%M:%S}".lstrip("0")
+        return f"{row.created_at:%d %b, %H:%M:%S}".lstrip("0")
 
     @admin.display(description="User")
     def who(self, row: UsageEvent) -> Any:
@@ -157,7 +160,11 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Outcome")
     def outcome(self, row: UsageEvent) -> SafeString:
-        word = row.get_status_display() if row.status != "error" else f"{row.http_status} {row.error_code}".strip()
+        word = (
+            row.get_status_display().capitalize()
+            if row.status != "error"
+            else f"{row.http_status} {row.error_code}".strip()
+        )
         return format_html(
             '<span class="state"><span class="lamp {}" aria-hidden="true"></span>{}</span>',
             LAMPS.get(row.status, "off"),
@@ -168,6 +175,10 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def tokens(self, row: UsageEvent) -> str:
         mark = "≈ " if row.estimated else ""
         return f"{mark}{number(row.prompt_tokens)} / {number(row.completion_tokens)}"
+
+    @admin.display(description="Provider", ordering="provider_name")
+    def served_by(self, row: UsageEvent) -> str:
+        return row.provider_name or "–"
 
     @admin.display(description="First word")
     def first_word(self, row: UsageEvent) -> str:

@@ -22,7 +22,9 @@ provider_name = RegexValidator(
     "Use letters, digits, dots, dashes and underscores, at most 64, beginning with a letter or digit.",
 )
 # Ids may hold slashes and colons (`org/model:tag`), but nothing that breaks a URL or a log line.
-model_id = RegexValidator(r"^[^\s\x00-\x1f\x7f]{1,200}\Z", "Use no spaces or control characters, at most 200 characters.")
+model_id = RegexValidator(
+    r"^[^\s\x00-\x1f\x7f]{1,200}\Z", "Use no spaces or control characters, at most 200 characters."
+)
 HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 
 
@@ -53,7 +55,9 @@ class Provider(models.Model):
         QUERY = "query", "Query parameter"
         NONE = "none", "None"
 
-    name = models.CharField(max_length=64, validators=[provider_name], help_text="In requests: `provider` or NAME/model.")
+    name = models.CharField(
+        max_length=64, validators=[provider_name], help_text="In requests: `provider` or NAME/model."
+    )
     label = models.CharField(max_length=100, blank=True, help_text="Shown to people. Empty: the name.")
     preset = models.CharField(max_length=64, blank=True, editable=False)
     adapter = models.CharField(max_length=32, help_text="The wire protocol it speaks.")
@@ -61,8 +65,12 @@ class Provider(models.Model):
         max_length=500, blank=True, help_text="Up to and including the version, such as https://api.openai.com/v1"
     )
     auth_style = models.CharField(max_length=8, choices=Auth.choices, default=Auth.BEARER)
-    auth_name = models.CharField(max_length=64, blank=True, help_text="Header or parameter that carries the credential.")
-    headers = models.JSONField(default=dict, blank=True, validators=[check_headers], help_text="Sent with each request.")
+    auth_name = models.CharField(
+        max_length=64, blank=True, help_text="Header or parameter that carries the credential."
+    )
+    headers = models.JSONField(
+        default=dict, blank=True, validators=[check_headers], help_text="Sent with each request."
+    )
     query = models.JSONField(default=dict, blank=True, help_text="Appended to each URL, such as api-version.")
     proxy = models.CharField(max_length=500, blank=True, help_text="HTTP proxy for this provider. Empty: G4F_PROXY.")
     allow_private = models.BooleanField(
@@ -73,7 +81,10 @@ class Provider(models.Model):
     )
     connect_timeout = models.PositiveIntegerField(default=5, validators=[MinValueValidator(1)], help_text="Seconds.")
     timeout = models.PositiveIntegerField(
-        null=True, blank=True, validators=[MinValueValidator(1)], help_text="Seconds for a plain answer. Empty: G4F_TIMEOUT."
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Seconds for a plain answer. Empty: G4F_TIMEOUT.",
     )
     first_event_timeout = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)], help_text="Seconds until a stream says something."
@@ -81,7 +92,9 @@ class Provider(models.Model):
     gap_timeout = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)], help_text="Seconds that a stream may fall silent."
     )
-    default_model = models.CharField(max_length=200, blank=True, help_text="Used when a request names only the provider.")
+    default_model = models.CharField(
+        max_length=200, blank=True, help_text="Used when a request names only the provider."
+    )
     docs_url = models.URLField(blank=True)
     enabled = models.BooleanField(default=True)
     priority = models.PositiveIntegerField(null=True, blank=True, help_text="Lower is tried first. Empty: last.")
@@ -99,6 +112,11 @@ class Provider(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.priority is None:
+            self.priority = next_priority()
+        super().save(*args, **kwargs)
+
     def clean(self) -> None:
         from gateway.adapters import ADAPTERS
 
@@ -112,11 +130,6 @@ class Provider(models.Model):
             raise ValidationError({"auth_name": "Name the header or parameter that carries the credential."})
         if self.auth_name and not HEADER_NAME.match(self.auth_name):
             raise ValidationError({"auth_name": "This is not a header name."})
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.priority is None:
-            self.priority = next_priority()
-        super().save(*args, **kwargs)
 
     @property
     def title(self) -> str:

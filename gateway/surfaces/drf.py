@@ -71,8 +71,11 @@ def as_gateway_error(error: Exception, request: Any) -> GatewayError | None:
             )
         case exceptions.Throttled():
             return GatewayError(
-                "Too many requests.", status=429, type="rate_limit_error", code="rate_limit_exceeded",
-                retry_after=error.wait,
+                "Too many requests.",
+                status=429,
+                type="rate_limit_error",
+                code="rate_limit_exceeded",
+                retry_after=getattr(error, "wait", None),
             )
         case exceptions.APIException():
             return BadRequest(str(error.detail), status=error.status_code)

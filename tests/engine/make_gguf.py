@@ -34,26 +34,43 @@ def vocabulary() -> Iterator[tuple[str, gguf.TokenType, float]]:
         yield SPACE + word, gguf.TokenType.NORMAL, -1.0
 
 
-def tensors(size: int) -> Iterator[tuple[str, np.ndarray]]:
+def unwanted(text: str) -> bool:
+    """Bytes that no JSON string may hold raw, or that make no letter alone; and marks that are not text."""
+    printable = text.startswith("<0x") and 32 <= int(text[3:5], 16) < 127
+    return text.startswith("<") and len(text) > 1 and not printable and text != "</s>"
+
+
+def tensors(tokens: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The last column of the residual stream is the same for every token, so that it can serve as a bias."""
     random = np.random.default_rng(SEED)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
         return random.standard_normal((rows, columns)).astype(np.float32) / np.float32(np.sqrt(columns))
 
+    def into_stream(rows: int, columns: int) -> np.ndarray:
+        values = matrix(rows, columns)
+        values[-1] = 0
+        return values
+
     ones = np.ones(WIDTH, dtype=np.float32)
-    yield "token_embd.weight", matrix(size, WIDTH)
-    yield "output_norm.weight", ones
+    embedding = matrix(len(tokens), WIDTH)
+    embedding[:, -1] = 2
     # Large enough that the model prefers some tokens strongly instead of all alike.
-    yield "output.weight", matrix(size, WIDTH) * np.float32(4)
+    output = matrix(len(tokens), WIDTH) * np.float32(4)
+    output[:, -1] = [-100 if unwanted(text) else 0 for text in tokens]
+    yield "token_embd.weight", embedding
+    yield "output_norm.weight", ones
+    yield "output.weight", output
     for layer in range(LAYERS):
         block = f"blk.{layer}."
         yield block + "attn_norm.weight", ones
-        for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
+        for part in ("attn_q", "attn_k", "attn_v"):
             yield f"{block}{part}.weight", matrix(WIDTH, WIDTH)
+        yield block + "attn_output.weight", into_stream(WIDTH, WIDTH)
         yield block + "ffn_norm.weight", ones
         yield block + "ffn_gate.weight", matrix(HIDDEN, WIDTH)
         yield block + "ffn_up.weight", matrix(HIDDEN, WIDTH)
-        yield block + "ffn_down.weight", matrix(WIDTH, HIDDEN)
+        yield block + "ffn_down.weight", into_stream(WIDTH, HIDDEN)
 
 
 def describe(writer: gguf.GGUFWriter, tokens: list[tuple[str, gguf.TokenType, float]]) -> None:
@@ -83,7 +100,7 @@ def main() -> None:
     tokens = list(vocabulary())
     writer = gguf.GGUFWriter(sys.argv[1], "llama")
     describe(writer, tokens)
-    for name, values in tensors(len(tokens)):
+    for name, values in tensors([text for text, _, _ in tokens]):
         writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

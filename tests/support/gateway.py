@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import openai
+import uvicorn
 
 from tests.support.services import ROOT
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
     from gateway.models import Provider
     from tests.support.provider import ScriptedProvider
-
-SEED = Path(__file__).with_name("seed.py")
 
 
 def free_port() -> int:
@@ -79,6 +79,34 @@ class _Clients:
             self._opened.pop().close()
 
 
+def _quick(base: type[uvicorn.Server]) -> type[uvicorn.Server]:
+    """Our server without uvicorn's pauses of a tenth of a second, which hundreds of tests would wait for.
+
+    How the real one stops is for `GatewayProcess` to show.
+    """
+
+    class QuickServer(base):  # type: ignore[misc, valid-type]
+        async def main_loop(self) -> None:
+            while not self.should_exit:
+                await self.on_tick(0)
+                await asyncio.sleep(0.01)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            for listener in self.servers:
+                listener.close()
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - uvicorn has no event
+                        await asyncio.sleep(0.002)
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
+
+    return QuickServer
+
+
 class LiveGateway(_Clients):
     """`g4fsite.asgi:application` under our server's configuration, in a thread, on a free port."""
 
@@ -97,17 +125,7 @@ class LiveGateway(_Clients):
     def __enter__(self) -> Self:
         from g4fsite import server
 
-        class Server(server.Server):
-            async def main_loop(self) -> None:
-                # uvicorn looks ten times a second whether to stop; hundreds of tests would wait for that.
-                while not self.should_exit:
-                    await self.on_tick(0)
-                    await asyncio.sleep(0.01)
-
-        config = server.config()
-        # Tests that leave streams open must not wait for them.
-        config.timeout_graceful_shutdown = 1
-        self._server = Server(config)
+        self._server = _quick(server.Server)(server.config())
         run = {"target": self._server.run, "kwargs": {"sockets": [self._socket]}, "name": "gateway", "daemon": True}
         self._thread = threading.Thread(**run)  # type: ignore[arg-type]
         self._thread.start()
@@ -172,8 +190,9 @@ class LiveGateway(_Clients):
 
 def make_template(folder: Path, **environment: str) -> Path:
     """Migrates a database and makes a first admin with a key, which is left in `folder/key`."""
+    folder.mkdir(parents=True, exist_ok=True)
     env = _environment(folder, environment)
-    subprocess.run([sys.executable, str(SEED)], env=env, cwd=ROOT, check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "tests.support.seed"], env=env, cwd=ROOT, check=True, timeout=120)
     return folder
 
 

@@ -63,7 +63,7 @@ class _WatchedReader(asyncio.StreamReader):
         self.gone.set()
         super().feed_eof()
 
-    def set_exception(self, exc: BaseException) -> None:
+    def set_exception(self, exc: Exception) -> None:
         self.gone.set()
         super().set_exception(exc)
 

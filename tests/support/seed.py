@@ -1,4 +1,4 @@
-"""Run as a script: makes secrets, migrates, and gives a first admin a key, written to DATA_DIR/key."""
+"""Run by `make_template`: makes secrets, migrates, and gives a first admin a key, written to DATA_DIR/key."""
 
 import os
 from pathlib import Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,26 +29,24 @@ def _listens(url: str, port: int) -> bool:
     return True
 
 
+# Whether it is there, and what to do when it is not.
+KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
+    "postgres": (lambda: _listens(POSTGRES_URL, 5432), "start PostgreSQL on 127.0.0.1:5432 or set TEST_POSTGRES_URL"),
+    "redis": (lambda: _listens(REDIS_URL, 6379), "start Redis on 127.0.0.1:6379 or set TEST_REDIS_URL"),
+    "browser": (lambda: bool(CHROMIUM), "install the package chromium or set CHROMIUM to its path"),
+    "node": (
+        lambda: bool(shutil.which("node")) and NODE_MODULES.exists(),
+        "install node 20 or later with npm and run tests/clients/node/install.sh",
+    ),
+    "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
+}
+
+
 @cache
 def missing(service: str) -> str:
     """Why tests that need this service cannot run, and what to do about it; empty when they can."""
-    found, remedy = {
-        "postgres": (
-            lambda: _listens(POSTGRES_URL, 5432),
-            "start PostgreSQL on 127.0.0.1:5432 or set TEST_POSTGRES_URL",
-        ),
-        "redis": (lambda: _listens(REDIS_URL, 6379), "start Redis on 127.0.0.1:6379 or set TEST_REDIS_URL"),
-        "browser": (lambda: bool(CHROMIUM), "install the package chromium or set CHROMIUM to its path"),
-        "node": (
-            lambda: bool(shutil.which("node")) and NODE_MODULES.exists(),
-            "install node 20 or later with npm and run tests/clients/node/install.sh",
-        ),
-        "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
-    }[service]
+    found, remedy = KNOWN[service]
     return "" if found() else f"{service} is not there: {remedy}"
-
-
-SERVICES = ("postgres", "redis", "browser", "node", "engine")
 
 
 def require(service: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ssl
 from typing import Any
 
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from g4fsite import server
+from g4fsite import runtime, server
 from g4fsite.firstrun import adopt_key, ensure_demo, first_admin, local_servers_notice
 from g4fsite.setup import make_setup_link
 from gateway.network import is_loopback
@@ -54,8 +55,7 @@ class Command(BaseCommand):
             ensure_demo()
         self._adopt_key()
         self._check_first_user(host)
-        if bool(options["ssl_keyfile"]) != bool(options["ssl_certfile"]):
-            raise CommandError("--ssl-keyfile and --ssl-certfile belong together.")
+        _check_certificate(options["ssl_keyfile"], options["ssl_certfile"])
         try:
             sock = server.listening_socket(host, port)
         except (OSError, OverflowError) as error:
@@ -102,6 +102,10 @@ class Command(BaseCommand):
         executor = MigrationExecutor(connection)
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             raise CommandError("The database lacks migrations. Run `python manage.py migrate` first.")
+        try:
+            runtime.check_credentials()
+        except runtime.CannotStart as error:
+            raise CommandError(str(error)) from None
 
     def _adopt_key(self) -> None:
         if settings.G4F_API_KEY and first_admin() is not None:
@@ -132,9 +136,19 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
+def _check_certificate(keyfile: str, certfile: str) -> None:
+    if bool(keyfile) != bool(certfile):
+        raise CommandError("--ssl-keyfile and --ssl-certfile belong together.")
+    if not certfile:
+        return
+    try:
+        # The empty password: a protected key must not wait for somebody at a terminal.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certfile, keyfile, password="")
+    except OSError as error:
+        raise CommandError(f"The certificate cannot be used: {error.strerror or error}.") from None
+
+
 def _env_int(name: str, default: int) -> int:
     from g4fsite.env import env_int
 
     return env_int(name, default)
-
-

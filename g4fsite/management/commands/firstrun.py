@@ -30,7 +30,7 @@ class Command(BaseCommand):
         made = make_first_admin()
         if made is None:
             return
-        host = settings.PUBLIC_URL or "http://127.0.0.1:{}".format(_port())
+        host = settings.PUBLIC_URL or f"http://127.0.0.1:{_port()}"
         self.stdout.write(
             f"{RULE}\n"
             "First start. These are shown once; write them down:\n\n"
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             "Try it:\n"
             f"  curl {host}/v1/chat/completions -H 'Authorization: Bearer {made.key}' \\\n"
             "    -H 'Content-Type: application/json' \\\n"
-            "    -d '{\"model\": \"default\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'\n"
+            '    -d \'{"model": "default", "messages": [{"role": "user", "content": "Hello"}]}\'\n'
             f"{RULE}"
         )
 

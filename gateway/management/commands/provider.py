@@ -36,6 +36,7 @@ from gateway.operations import (
     add_credential,
     add_provider,
     allow_if_private,
+    is_local,
     provider_named,
     put_model,
     save_checked,
@@ -231,7 +232,7 @@ class Command(OperatorCommand):
     def _remarks(self, row: Provider, preset: Preset | None) -> None:
         if preset and preset.note:
             self.note(preset.note)
-        if not row.models.exists() and row.adapter != "demo":
+        if not row.models.exists() and not is_local(row):
             self.note(f"It has no models yet: provider sync {row.name} adds those that it lists.")
         if row.auth_style != Provider.Auth.NONE and not row.credentials.exists():
             variable = preset.api_key_env if preset and preset.api_key_env else "VAR"

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 
-from gateway.authentication import Principal, authenticate_scope
+from gateway.authentication import authenticate_scope
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, NotAuthenticated
 from gateway.events import Failed

@@ -130,8 +130,8 @@ class ChunkEncoder:
         """Apart when the caller asked for it as OpenAI does, else on the finishing chunk."""
         if not self._chat.include_usage:
             return frame({**finish, "usage": usage})
-        kept = {key: value for key, value in finish.items() if key not in ("choices", "usage")}
-        return frame(finish) + frame({**kept, "choices": [], "usage": usage})
+        finish = {key: value for key, value in finish.items() if key != "usage"}
+        return frame(finish) + frame({**finish, "choices": [], "usage": usage})
 
     def _raw_closing(self, event: RawClosing) -> bytes:
         said = event.usage or event.finish

@@ -106,9 +106,7 @@ REQUEST: Schema = {
 USAGE: Schema = {
     "type": "object",
     "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
-    "properties": {
-        name: {"type": "integer"} for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-    },
+    "properties": {name: {"type": "integer"} for name in ("prompt_tokens", "completion_tokens", "total_tokens")},
 }
 
 
@@ -210,7 +208,7 @@ def _operation(name: str, summary: str, parameters: list[Schema]) -> Schema:
                     "text/event-stream": {
                         "schema": {
                             "type": "string",
-                            "description": "Each `data:` line holds a ChatCompletionChunk, or an Error if it broke off.",
+                            "description": "Each `data:` line holds a ChatCompletionChunk, or an Error.",
                         }
                     },
                 },

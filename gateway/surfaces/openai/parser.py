@@ -134,9 +134,7 @@ def _model(body: dict[str, Any]) -> str:
     if not isinstance(model, str):
         raise ill_typed("model", "a string")
     if len(model) > MAX_NAME or CONTROL.search(model):
-        raise BadRequest(
-            f"'model' must have at most {MAX_NAME} characters and no control characters.", param="model"
-        )
+        raise BadRequest(f"'model' must have at most {MAX_NAME} characters and no control characters.", param="model")
     return model.strip()
 
 
@@ -170,7 +168,9 @@ def _check_messages(body: dict[str, Any]) -> None:
     if not messages:
         raise BadRequest("'messages' must not be empty.", code="empty_array", param="messages")
     if len(messages) > MAX_MESSAGES:
-        raise BadRequest(f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages")
+        raise BadRequest(
+            f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages"
+        )
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise ill_typed(f"messages[{index}]", "an object")

@@ -29,7 +29,7 @@ class ProviderSummary(serializers.Serializer):  # type: ignore[type-arg]
     object = serializers.ChoiceField(["provider"])
     created = serializers.IntegerField()
     provider = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]
     url = serializers.CharField(help_text="The provider's own page, or empty.")
     models = serializers.ListField(child=serializers.CharField())
     image_models = serializers.ListField(child=serializers.CharField())

@@ -150,9 +150,7 @@ class ProviderModels(JsonView):
         principal = caller(request)
         models = [model for model in provider_named(provider).models.values() if allowed(model, principal)]
         rows = [
-            model_body(
-                model.public_id, model, type="image" if model.flags.get("image") else "chat", count=0
-            )
+            model_body(model.public_id, model, type="image" if model.flags.get("image") else "chat", count=0)
             for model in models
         ]
         return Response({"object": "list", "data": rows})

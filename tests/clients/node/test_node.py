@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients import core
 from tests.people import person
-from tests.support.answers import Answer, chunk, error, reply, sse
+from tests.support.answers import Answer, Pause, chunk, error, reply, sse
 from tests.support.gateway import LiveGateway
 from tests.support.provider import Recorded, ScriptedProvider
 
@@ -65,6 +65,6 @@ def test_it_works_with_a_scripted_provider(gateway: LiveGateway, provider: Scrip
     provider.on("fails-429", error(429, headers=limited))
     provider.on("fails-500", error(500))
     provider.on("slow-down", slow_down)
-    provider.on("breaks-midway", sse([chunk({"role": "assistant", "content": "Hel"}), "{broken"]))
+    provider.on("breaks-midway", sse([chunk({"role": "assistant", "content": "Hel"}), Pause(0.1), "{broken"]))
     gateway.add_provider(provider, *(name for name in provider.models if name != "scripted"))
     assert passed(run(gateway, "org/capable", GATEWAY_SCRIPTED="1")) == 13

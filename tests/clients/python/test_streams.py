@@ -197,3 +197,17 @@ def test_headers_say_what_clients_read(gateway: LiveGateway) -> None:
     assert streamed.headers["x-request-id"] != raw.headers["x-request-id"]
     assert streamed.headers["cache-control"] == "no-store"
     assert frame("[DONE]") in streamed.content
+
+
+def test_a_client_that_does_not_read_holds_the_provider_back(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    endless = (chunk({"content": "x" * 16_384}) for _ in range(20_000))
+    provider.on("scripted", sse(endless))
+    with gateway.http.stream("POST", "/v1/chat/completions", json=BODY, headers=gateway.auth()) as answer:
+        next(answer.iter_raw())
+        request = provider.wait_for(1)
+        time.sleep(0.5)
+        sent = request.bytes_sent
+        time.sleep(0.3)
+        # What the sockets' own buffers take is some megabytes; all of it would be 330.
+        assert request.bytes_sent == sent < 30_000_000
+    assert request.left.wait(2)
