@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.contrib.staticfiles.finders import get_finders
+from django.db import connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 
 from gateway.models import ApiKey, Provider, ProviderModel
 from gateway.models.keys import digest_of
@@ -88,7 +96,37 @@ def local_servers_notice() -> list[str]:
     if Provider.objects.exclude(adapter="demo").exists():
         return []
     return [
-        f"Found {found.label} at {found.base_url} ({found.models} models). To use it: "
-        f"python manage.py provider add --preset {found.preset} --base-url {found.base_url} --sync"
+        f"Found {found.label} at {found.base_url} ({found.models} models). To use it: python manage.py {found.command}"
         for found in find_local_servers()
     ]
+
+
+def copy_before_migrating() -> Path | None:
+    """A copy of a SQLite database that is about to be migrated; None where there is nothing to copy."""
+    executor = MigrationExecutor(connection)
+    pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if connection.vendor != "sqlite" or not pending or not executor.loader.applied_migrations:
+        return None
+    folder = Path(settings.DATA_DIR) / "backups"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"before-migrating-{datetime.now(UTC):%Y%m%d-%H%M%S}.sqlite3"
+    with closing(sqlite3.connect(path)) as copy:
+        connection.ensure_connection()
+        connection.connection.backup(copy)
+    path.chmod(0o600)
+    return path
+
+
+def static_files_changed() -> bool:
+    """Whether files were added, removed or touched since they were last collected; remembers what it saw."""
+    seen = hashlib.sha256(settings.VERSION.encode())
+    for finder in get_finders():
+        for name, storage in finder.list([]):
+            info = Path(storage.path(name)).stat()
+            seen.update(f"{name} {info.st_size} {info.st_mtime_ns}\n".encode())
+    stamp = Path(settings.STATIC_ROOT) / ".collected"
+    if stamp.exists() and stamp.read_text(encoding="ascii") == seen.hexdigest():
+        return False
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(seen.hexdigest(), encoding="ascii")
+    return True

@@ -319,6 +319,8 @@ CONTENT_SECURITY_POLICY: dict[str, Any] = {
 
 # Languages, files.
 LANGUAGE_CODE = "en"
+# Until our own texts are translated, those of Django and allauth stay English beside them.
+LANGUAGES = [("en", "English")]
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"

@@ -42,8 +42,8 @@ def check_headers(value: Any) -> None:
 
 
 def next_priority() -> int:
-    """One after the last, so that providers are tried in the order in which they were made."""
-    return (Provider.objects.aggregate(last=Max("priority"))["last"] or 0) + 10
+    """One after the last, so that providers are tried in the order in which they were made; demo stays behind."""
+    return (Provider.objects.exclude(adapter="demo").aggregate(last=Max("priority"))["last"] or 0) + 10
 
 
 class Provider(models.Model):

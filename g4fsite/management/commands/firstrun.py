@@ -8,7 +8,13 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from g4fsite.firstrun import ensure_demo, first_admin, make_first_admin
+from g4fsite.firstrun import (
+    copy_before_migrating,
+    ensure_demo,
+    first_admin,
+    make_first_admin,
+    static_files_changed,
+)
 from g4fsite.setup import make_setup_link
 from gateway.models import Provider
 
@@ -23,8 +29,12 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        copy = copy_before_migrating()
+        if copy is not None:
+            self.stdout.write(f"The database will be migrated; a copy of it is {copy}.")
         call_command("migrate", interactive=False, verbosity=0)
-        call_command("collectstatic", interactive=False, verbosity=0)
+        if static_files_changed():
+            call_command("collectstatic", interactive=False, verbosity=0)
         if first_admin() is None and not Provider.objects.exists():
             ensure_demo()
         made = make_first_admin()
