@@ -27,6 +27,7 @@ USER_AGENT = "g4fsite/0.1"
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 DRAIN_SECONDS = 2.0
+ERROR_BODY_SECONDS = 10.0
 T = TypeVar("T")
 UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -218,7 +219,7 @@ class Upstream:
         if response.status == 200:
             return UpstreamStream(response, target, begun)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(ERROR_BODY_SECONDS):
                 data = await self._translated(target, lambda: _read(response, target, MAX_ERROR_BYTES))
         except TimeoutError:
             data = b""

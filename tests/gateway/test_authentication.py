@@ -26,7 +26,7 @@ HEADERS = ["Authorization", "g4f-api-key", "x-api-key"]
 
 # Everything else asks who is there.
 PUBLIC = {
-    "version", "metrics", "setup/<str:token>/", "", "admin/login/", "admin/logout/", "admin/jsi18n/",
+    "admin", "version", "metrics", "setup/<str:token>/", "", "admin/login/", "admin/logout/", "admin/jsi18n/",
     "accounts/login/", "accounts/logout/", "accounts/signup/", "accounts/inactive/", "accounts/confirm-email/",
     "accounts/password/reset/", "accounts/password/reset/done/", "accounts/password/reset/key/done/",
 }  # fmt: skip

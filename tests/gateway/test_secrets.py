@@ -106,15 +106,8 @@ def test_planted_secrets_are_nowhere(
     provider.enqueue(answers.reply_json(leaked, status=400), answers.reply_json(leaked, status=401))
     body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
     shown = [gateway.http.post("/v1/chat/completions", json=body, headers=gateway.auth(key)).text for _ in range(3)]
-    for path in (
-        "/v1/models",
-        "/v1/providers",
-        "/v1/providers/Scripted",
-        "/api/Scripted/models",
-        "/metrics",
-        "/schema/",
-    ):
-        shown.append(gateway.http.get(path, headers=gateway.auth(key)).text)
+    paths = ("/v1/models", "/v1/providers", "/v1/providers/Scripted", "/api/Scripted/models", "/metrics", "/schema/")
+    shown += [gateway.http.get(path, headers=gateway.auth(key)).text for path in paths]
     browser = Client()
     assert browser.login(username="charlie", password=PASSWORD)
     row = Provider.objects.get()
