@@ -17,7 +17,8 @@ class Schema(AutoSchema):
 
 def add_streamed_routes(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """A drf-spectacular post-processing hook."""
-    result["paths"].update(PATHS)
+    # A slash at the end is forgiven, not documented.
+    result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()} | PATHS
     components = result.setdefault("components", {})
     components.setdefault("schemas", {}).update(COMPONENTS)
     components["securitySchemes"] = {
