@@ -48,7 +48,7 @@ def _text(value: Any) -> str:
 
 
 def run_api(
-    host: str = "0.0.0.0",  # noqa: S104 - the signature that existing scripts call
+    host: str = "0.0.0.0",  # noqa: S104 # nosec B104 - the signature that existing scripts call
     port: int = 1337,
     bind: str | None = None,
     debug: bool = False,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 
@@ -95,7 +95,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = "req_" + secrets.token_hex(16)
+        request_id = "req_" + os.urandom(16).hex()
         # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
         headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
         scope = {**scope, "headers": headers, "g4f.request_id": request_id, "g4f.started": time.perf_counter()}

@@ -56,7 +56,6 @@ def ensure_demo() -> None:
         defaults={
             "label": "Demo (no model)",
             "adapter": "demo",
-            "preset": "demo",
             "auth_style": Provider.Auth.NONE,
             "default_model": "demo",
             "priority": 1_000_000,

@@ -148,7 +148,7 @@ class _Loader(yaml.SafeLoader):
 def read(text: str) -> Node:
     """The file as a tree that knows its places. Raises BadFile."""
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 # nosec B506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -139,6 +139,10 @@ def _by_priority(models: Iterable[ModelPolicy]) -> tuple[ModelPolicy, ...]:
 
 def _shuffled(items: Iterable[tuple[int, int, T]]) -> Iterator[tuple[int, int, T]]:
     """Ascending by the first number, strictly; among equals by chance in proportion to the second."""
+    items = list(items)
+    if len(items) == 1:
+        yield items[0]
+        return
     for _, group in groupby(sorted(items, key=itemgetter(0)), key=itemgetter(0)):
         equals = list(group)
         while equals:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection, transaction
@@ -32,7 +33,10 @@ LAST_USED_SECONDS = 30.0
 BATCH = 500
 # Beyond this many rows the database has been away for long; the rest stays in the journal alone.
 MAX_WAITING = 100_000
-FIELDS = frozenset(field.attname for field in UsageEvent._meta.concrete_fields) - {"id"}
+TABLE = UsageEvent._meta.db_table
+FIELDS = [field for field in UsageEvent._meta.concrete_fields if not field.primary_key]
+COLUMNS = [str(field.column) for field in FIELDS]
+DEFAULTS: Record = {str(field.column): field.get_default() for field in FIELDS}
 MAX_TOKENS_STORED = 2**62
 # Columns of text and their sizes.
 TEXTS = {"requested_model": 200, "model": 200, "provider_name": 64, "error_code": 64, "surface": 24}
@@ -145,12 +149,25 @@ def _names(target: Target) -> dict[str, Any]:
     return {"provider_id": target.provider_id, "provider_name": target.provider, "model": target.public_id}
 
 
-def _row(record: Record) -> UsageEvent:
-    values = {name: value for name, value in record.items() if name in FIELDS}
-    values["created_at"] = datetime.fromtimestamp(record["created_at"], UTC)
+def _row(record: Record) -> tuple[Any, ...]:
+    """The record in the order of COLUMNS."""
+    values: Record = {**DEFAULTS, **record}
+    at = datetime.fromtimestamp(record["created_at"], UTC)
+    values["created_at"] = connection.ops.adapt_datetimefield_value(at)
+    values["attempts"] = orjson.dumps(values["attempts"]).decode()
     for name, size in TEXTS.items():
-        values[name] = str(values.get(name) or "")[:size]
-    return UsageEvent(**values)
+        values[name] = str(values[name] or "")[:size]
+    return tuple(values[name] for name in COLUMNS)
+
+
+def insert(records: list[Record]) -> None:
+    """Plain SQL, because model instances cost ten times the statement; rows that are there already stay."""
+    names = ", ".join(COLUMNS)
+    marks = ", ".join(["%s"] * len(COLUMNS))
+    # Names come from the model, values travel as parameters.
+    statement = f"INSERT INTO {TABLE} ({names}) VALUES ({marks}) ON CONFLICT (request_id) DO NOTHING"  # noqa: S608 # nosec B608
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.executemany(statement, [_row(record) for record in records])
 
 
 class UsageWriter:
@@ -215,8 +232,7 @@ class UsageWriter:
             return
         if segment is not None:
             segment.remove()
-        for record in records:
-            metrics.observe(record)
+        metrics.observe(records)
 
     def _keep(self, records: list[Record], error: DatabaseError | None) -> None:
         if error is not None and not self._failing:
@@ -228,7 +244,8 @@ class UsageWriter:
 
     def _commit(self, records: list[Record]) -> None:
         if records:
-            UsageEvent.objects.bulk_create([_row(record) for record in records], BATCH, ignore_conflicts=True)
+            for start in range(0, len(records), BATCH):
+                insert(records[start : start + BATCH])
             self._tell_late(records)
         self._note_last_used(records)
 

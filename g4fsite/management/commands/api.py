@@ -85,7 +85,7 @@ class Command(BaseCommand):
             port = int(number)
         if not 0 <= port <= 65535:
             raise CommandError(f"The port must be between 0 and 65535, not {port}.")
-        return host.strip("[]") or "0.0.0.0", port  # noqa: S104 - what an empty host in --bind means
+        return host.strip("[]") or "0.0.0.0", port  # noqa: S104 # nosec B104 - what an empty host in --bind means
 
     def _check_workers(self, workers: int, reload: bool) -> None:
         if workers < 1:

@@ -5,7 +5,7 @@ Raw events of an OpenAI-compatible provider pass as they are; only what must cha
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from typing import Any, assert_never
 
@@ -81,7 +81,7 @@ class ChunkEncoder:
         self.usage: Usage | None = None
         self.chunks = 0
         self._chat = chat
-        self._id = f"chatcmpl-{secrets.token_hex(14)}"
+        self._id = f"chatcmpl-{os.urandom(14).hex()}"
         self._created = int(time.time())
         self._model = chat.model
         self._provider = ""
@@ -231,7 +231,7 @@ class ReplyEncoder:
         self.usage = self.usage or estimated(self._chat, self._tokens)
         return orjson.dumps(
             {
-                "id": f"chatcmpl-{secrets.token_hex(14)}",
+                "id": f"chatcmpl-{os.urandom(14).hex()}",
                 "object": "chat.completion",
                 "created": int(time.time()),
                 "model": self._model,
