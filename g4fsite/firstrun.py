@@ -95,7 +95,7 @@ def local_servers_notice() -> list[str]:
     if Provider.objects.exclude(adapter="demo").exists():
         return []
     return [
-        f"Found {found.label} at {found.base_url} ({found.models} models). To use it: python manage.py {found.command}"
+        f"Found {found.label} at {found.base_url} ({found.models} models). To use it: ./manage.py {found.command}"
         for found in find_local_servers()
     ]
 

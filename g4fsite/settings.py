@@ -61,6 +61,8 @@ def _origins(name: str) -> list[str]:
 PUBLIC_URL = env_str("PUBLIC_URL").rstrip("/")
 if PUBLIC_URL and not PUBLIC_URL.startswith(("http://", "https://")):
     raise ImproperlyConfigured(f"PUBLIC_URL must begin with http:// or https://, not {PUBLIC_URL!r}.")
+if PUBLIC_URL.count("/") > 2:
+    raise ImproperlyConfigured(f"PUBLIC_URL must be scheme, host and port without a path, not {PUBLIC_URL!r}.")
 HTTPS = PUBLIC_URL.startswith("https://")
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 if PUBLIC_URL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from django.core.exceptions import ValidationError
@@ -29,6 +30,7 @@ def unwrapped(address: Address) -> Address:
     return address
 
 
+@lru_cache(maxsize=1024)
 def is_public(text: str) -> bool:
     """True for a global unicast address, whatever way it is spelled."""
     try:
@@ -38,6 +40,7 @@ def is_public(text: str) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
+@lru_cache(maxsize=1024)
 def literal_address(host: str) -> str | None:
     """`host` if it is an IP address in one of the usual spellings, else None."""
     try:

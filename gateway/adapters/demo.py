@@ -37,9 +37,9 @@ You wrote: "{question}"
 
 Connect a real provider, and this one steps aside:
 
-    python manage.py provider presets
-    OPENAI_API_KEY=sk-... python manage.py provider add --preset openai --api-key-env OPENAI_API_KEY
-    python manage.py provider add --preset ollama --sync
+    ./manage.py provider presets
+    OPENAI_API_KEY=sk-... ./manage.py provider add --preset openai --api-key-env OPENAI_API_KEY
+    ./manage.py provider add --preset ollama --sync
 
 or in the browser under /admin/ (Gateway, Providers, Add). The change takes effect within five seconds."""
 

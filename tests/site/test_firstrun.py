@@ -108,6 +108,6 @@ def test_a_local_server_is_offered_with_the_exact_command(monkeypatch: pytest.Mo
     monkeypatch.setattr(discovery, "find_local_servers", lambda: [found])
     (line,) = firstrun.local_servers_notice()
     assert "3 models" in line
-    assert line.endswith("python manage.py provider add --preset ollama --sync")
+    assert line.endswith("./manage.py provider add --preset ollama --sync")
     Provider.objects.create(name="Real", adapter="openai_chat")
     assert firstrun.local_servers_notice() == []

@@ -9,13 +9,14 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-from tests.support.answers import Pause, chunk, silent, sse
+from tests.support.answers import Pause, chunk, silent, sse, stream
 from tests.support.commands import manage
 from tests.support.gateway import GatewayProcess
 from tests.support.provider import ScriptedProvider
@@ -276,6 +277,21 @@ def test_a_worker_that_dies_is_replaced(start, redis_url):
     wait_for(lambda: answers(process.http, process))
     chats(process)
     assert process.stop() == 0
+
+
+@pytest.mark.redis
+def test_ctrl_c_reaches_every_process_and_answers_still_end(start, scripted, redis_url):
+    process = start(sys.executable, "manage.py", "api", "--port", "{port}", "--workers", "2", REDIS_URL=redis_url)
+    scripted.enqueue(stream(*["word "] * 10, gap=0.2))
+    before = len(scripted.chats)
+    ask = {"model": "Near/scripted", "messages": [{"role": "user", "content": "slowly"}]}
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(lambda: list(process.client().chat.completions.create(**ask, stream=True)))
+        scripted.wait_for(before + 1)
+        for pid in (process.process.pid, *workers_of(process)):
+            os.kill(pid, signal.SIGINT)
+        assert process.wait(15) == 0
+        assert sum(bool(item.choices and item.choices[0].delta.content) for item in answer.result()) == 10
 
 
 def answers(http, process):

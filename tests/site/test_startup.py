@@ -36,6 +36,7 @@ BAD_SETTINGS = {
     "a word for yes": ({"ANONYMOUS_ACCESS": "maybe"}, "ANONYMOUS_ACCESS must be 1/0"),
     "an unknown choice": ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of DEBUG"),
     "a bare host": ({"PUBLIC_URL": "gateway.example.com"}, "PUBLIC_URL must begin with http"),
+    "a path": ({"PUBLIC_URL": "https://gateway.example.com/ai"}, "PUBLIC_URL must be scheme, host and port"),
     "an origin without scheme": ({"CORS_ALLOWED_ORIGINS": "example.com"}, "CORS_ALLOWED_ORIGINS must list origins"),
     "an origin with a path": ({"CSRF_TRUSTED_ORIGINS": "https://a.example/b"}, "CSRF_TRUSTED_ORIGINS must list"),
     "workers in words": ({"WORKERS": "two"}, "WORKERS must be a whole number"),
@@ -114,7 +115,7 @@ def test_a_database_that_is_not_there(gateway_template):
 
 def test_a_database_without_tables(tmp_path):
     make_secrets(tmp_path)
-    assert "Run `python manage.py migrate` first" in refused(tmp_path)
+    assert "Run `./manage.py migrate` first" in refused(tmp_path)
 
 
 def test_nobody_listens_to_the_world_before_the_first_user(tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ssl
+from pathlib import Path
 from typing import Any
 
+import redis
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -51,8 +54,11 @@ class Command(BaseCommand):
         workers = options["workers"] if options["workers"] is not None else _env_int("WORKERS", 1)
         self._check_workers(workers, options["reload"])
         self._check_database()
+        if not settings.DEBUG and not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
+            call_command("collectstatic", interactive=False, verbosity=0)
         if options["demo"]:
             ensure_demo()
+        self._check_redis()
         self._adopt_key()
         self._check_first_user(host)
         _check_certificate(options["ssl_keyfile"], options["ssl_certfile"])
@@ -101,17 +107,30 @@ class Command(BaseCommand):
     def _check_database(self) -> None:
         executor = MigrationExecutor(connection)
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            raise CommandError("The database lacks migrations. Run `python manage.py migrate` first.")
+            raise CommandError("The database lacks migrations. Run `./manage.py migrate` first.")
         try:
             runtime.check_credentials()
         except runtime.CannotStart as error:
             raise CommandError(str(error)) from None
 
     def _adopt_key(self) -> None:
-        if settings.G4F_API_KEY and first_admin() is not None:
-            adopt_key(settings.G4F_API_KEY)
-            if len(settings.G4F_API_KEY) < 32:
-                self.stderr.write("warning: G4F_API_KEY is shorter than 32 characters; anyone may guess it.")
+        if not settings.G4F_API_KEY:
+            return
+        if first_admin() is None:
+            self.stderr.write("warning: G4F_API_KEY has no effect yet, because there is no administrator to own it.")
+            return
+        adopt_key(settings.G4F_API_KEY)
+        if len(settings.G4F_API_KEY) < 32:
+            self.stderr.write("warning: G4F_API_KEY is shorter than 32 characters; anyone may guess it.")
+
+    def _check_redis(self) -> None:
+        """Answers go on without Redis, so its absence is said, not fatal."""
+        if not settings.REDIS_URL:
+            return
+        try:
+            redis.from_url(settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=1).ping()
+        except redis.RedisError:
+            self.stderr.write("warning: Redis at REDIS_URL does not answer; limits are kept per worker until it does.")
 
     def _check_first_user(self, host: str) -> None:
         if get_user_model().objects.exists():
@@ -119,7 +138,7 @@ class Command(BaseCommand):
         if not is_loopback(host):
             raise CommandError(
                 f"There is no user yet, so the server does not listen on {host}. Make one first: "
-                "`python manage.py createsuperuser`, or start on 127.0.0.1 and open the setup link."
+                "`./manage.py createsuperuser`, or start on 127.0.0.1 and open the setup link."
             )
         self._setup_path = make_setup_link()
 
