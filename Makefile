@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev test browser-test lint types format check lock clean
+.PHONY: help run install install-dev test browser-test lint types format check bench lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -59,6 +59,9 @@ format: install-dev ## Write formatting and safe fixes
 
 check: ## The whole gate, as CI runs it
 	@bash .ci/run
+
+bench: install ## What a request and a chunk cost on one core (benchmarks/README.md)
+	@$(BIN)/python benchmarks/run.py
 
 lock: install-dev ## Pin and hash requirements*.in
 	@$(BIN)/python scripts/lock.py

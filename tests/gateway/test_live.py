@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -192,6 +194,12 @@ def test_a_server_that_closed_a_kept_connection_is_asked_again(
     assert len(provider.chats) == 2
 
 
+def kernel_buffers() -> int:
+    """What two connections may hold in the kernel when nobody reads at the far end."""
+    largest = [int(Path(f"/proc/sys/net/ipv4/tcp_{name}").read_text().split()[2]) for name in ("rmem", "wmem", "wmem")]
+    return sum(largest)
+
+
 def test_a_slow_reader_holds_back_the_provider(gateway: LiveGateway, provider: ScriptedProvider) -> None:
     """What waits to be sent is bounded: the provider is read only as fast as the caller reads."""
     sent = [0]
@@ -205,8 +213,6 @@ def test_a_slow_reader_holds_back_the_provider(gateway: LiveGateway, provider: S
     provider.enqueue(answers.sse(endless()))
     gateway.add_provider(provider)
     port = int(gateway.url.rsplit(":", 1)[1])
-    import json
-
     body = json.dumps(STREAM)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -220,7 +226,7 @@ def test_a_slow_reader_holds_back_the_provider(gateway: LiveGateway, provider: S
         time.sleep(0.7)
         assert sent[0] == settled
         # The kernel's own buffers on both hops are most of this.
-        assert settled < 24 * 2**20
+        assert settled < kernel_buffers() + 8 * 2**20
     assert provider.wait_for(1).left.wait(3)
 
 
