@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from django.contrib.auth.models import User
+from django.db import DataError
 from pytest_django import Settings
 
 from gateway.live import answers as live_answers
@@ -246,8 +247,10 @@ def test_twenty_callers_never_see_each_others_answers(gateway: LiveGateway, prov
         async for piece in stream:
             text += (piece.choices[0].delta.content or "") if piece.choices else ""
             if leave:
-                await stream.close()
-                return True
+                break
+        if leave:
+            await stream.close()
+            return True
         return mark in text and text.count("mark-") == mark.count("mark-")
 
     async def run() -> list[bool]:
@@ -265,7 +268,10 @@ def test_a_header_that_cannot_be_sent_is_never_sent(
 ) -> None:
     row = gateway.add_provider(provider)
     # Straight into the database, past every form.
-    Provider.objects.filter(pk=row.pk).update(headers={"X-Team": value})
+    try:
+        Provider.objects.filter(pk=row.pk).update(headers={"X-Team": value})
+    except DataError:
+        pytest.skip("PostgreSQL keeps no NUL in JSON, so none can get there")
     gateway.reload()
     response = gateway.http.post("/v1/chat/completions", json={**STREAM, "stream": False}, headers=gateway.auth())
     assert response.status_code == 502
