@@ -51,12 +51,15 @@ class LiveAnswers:
                 del self._streams[key.id]
 
     def check(self, snapshot: Snapshot) -> None:
-        """Ends the answers of keys that were revoked; called from the snapshot's thread."""
+        """Ends the answers of revoked keys and of users who were switched off; the snapshot's thread calls it."""
         if not self._open:
             return
         valid = {policy.id for policy in snapshot.keys.values() if not policy.revoked}
         for live in list(self._open):
-            if live.principal.key is not None and live.principal.key.id not in valid:
+            key, user_id = live.principal.key, live.principal.user_id
+            lost_key = key is not None and key.id not in valid
+            lost_user = user_id is not None and user_id not in snapshot.active_users
+            if lost_key or lost_user:
                 live.loop.call_soon_threadsafe(live.stop)
 
 

@@ -98,6 +98,7 @@ class AliasEntry:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     version: int = 0
+    active_users: frozenset[int] = frozenset()
     has_users: bool = False
     keys: dict[bytes, KeyPolicy] = field(default_factory=dict, repr=False)
     providers: tuple[ProviderPolicy, ...] = ()
@@ -233,6 +234,7 @@ def load() -> Snapshot:
     }
     return Snapshot(
         version=version,
+        active_users=frozenset(get_user_model().objects.filter(is_active=True).values_list("pk", flat=True)),
         has_users=get_user_model().objects.exists(),
         keys=_load_keys(),
         providers=providers,

@@ -14,11 +14,13 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.db import DataError
+from django.test import Client
 from pytest_django import Settings
 
 from gateway.live import answers as live_answers
 from gateway.models import ApiKey, Credential, Provider, UsageEvent
 from gateway.usage import writer
+from tests.people import PASSWORD
 from tests.support import answers
 from tests.support.gateway import LiveGateway
 from tests.support.provider import ScriptedProvider
@@ -62,6 +64,28 @@ def test_a_lost_right_ends_an_open_stream(
     writer.flush()
     time.sleep(0.6)
     assert UsageEvent.objects.get().status == "cancelled"
+
+
+def test_a_session_of_a_user_who_is_switched_off_ends_too(
+    gateway: LiveGateway, provider: ScriptedProvider, alice: User
+) -> None:
+    provider.enqueue(words(answers.Stall()))
+    gateway.add_provider(provider)
+    assert gateway.key
+    browser = Client()
+    assert browser.login(username="alice", password=PASSWORD)
+    cookies = {"sessionid": browser.cookies["sessionid"].value, "csrftoken": "a" * 32}
+    headers = {"x-csrftoken": "a" * 32, "origin": gateway.url}
+    with (
+        httpx.Client(base_url=gateway.url, cookies=cookies, headers=headers, timeout=20) as client,
+        client.stream("POST", "/v1/chat/completions", json=STREAM) as response,
+    ):
+        lines = response.iter_lines()
+        assert "one" in next(line for line in lines if "one" in line)
+        alice.is_active = False
+        alice.save()
+        rest = [line for line in lines if line.startswith("data:")]
+    assert "error" in rest[-1]
 
 
 def test_a_lost_right_ends_a_plain_request_with_401(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -186,6 +187,18 @@ def test_a_half_sent_header_is_given_up(demo: LiveGateway, monkeypatch: pytest.M
 
     monkeypatch.setattr(server, "HEADER_SECONDS", 0.5)
     assert exchange(demo, b"GET /v1/models HTTP/1.1\r\nHost: loc", timeout=5) == b""
+    # Line ends between requests, and the rest of a body that was refused, keep no connection either.
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    refused = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n"
+    for first in (head, refused):
+        port = int(demo.url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(first)
+            assert connection.recv(65536).startswith(b"HTTP/1.1")
+            with pytest.raises(OSError), contextlib.closing(connection):  # noqa: PT011 - reset or broken pipe
+                for _ in range(40):
+                    connection.sendall(b"\r\n")
+                    time.sleep(0.1)
     # A connection on which a request came through is another matter: it may idle.
     assert b"200 OK" in exchange(demo, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
 

@@ -48,7 +48,7 @@ async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
     except GatewayError as error:
         await _refuse(exchange, error)
     except Revoked:
-        await _refuse(exchange, NotAuthenticated("This API key was revoked."))
+        await _refuse(exchange, NotAuthenticated("The right to this answer was revoked."))
     except ClientLeft:
         pass
 
