@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -14,6 +15,8 @@ from gateway.presets import symbol_of
 from gateway.snapshot import ModelPolicy, Snapshot, store
 
 SHOWN = 60
+# Controls, and characters that reverse or hide text: a name with them would pass for another.
+HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,17 @@ def _snapshot() -> Snapshot:
     return store.current if store.loaded_at else store.reload()
 
 
+def visible(text: str) -> str:
+    return HIDDEN.sub("\ufffd", text)
+
+
 def _row(name: str, models: tuple[ModelPolicy, ...]) -> Row:
     first = models[0]
     known = [flag for flag, value in first.flags.items() if value]
     names = list(dict.fromkeys(model.provider.label for model in models))
     return Row(
-        id=name,
-        providers=", ".join(names),
+        id=visible(name),
+        providers=visible(", ".join(names)),
         symbol=symbol_of(first.provider.preset, first.provider.name),
         can=", ".join(known),
         demo=all(model.provider.is_demo for model in models),

@@ -33,9 +33,14 @@ HEALTH_PATHS = {"/health", "/livez", "/readyz"}
 SETUP_PREFIXES = ("/setup/", "/static/")
 MAX_PATH = 2048
 MAX_HEADER_BYTES = 16 * 1024
+MAX_HEADERS = 200
 MIN_BYTES_PER_SECOND = 4096
 # Controls, and characters that reverse or hide text in logs.
 BAD_PATH = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
+# Django undoes octal escapes in quoted cookies, and its sessions then meet a NUL.
+ODD_COOKIE = re.compile(rb"\\[0-3][0-7]{2}")
+CHARSET = re.compile(rb"(?i);\s*charset\s*=\s*\"?([^\s;\"]*)")
+CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin-1")
 CREDENTIAL_HEADERS = (b"authorization", b"g4f-api-key", b"x-api-key", b"cookie")
 SINGLE_HEADERS = (b"host", b"content-length", b"content-type", b"origin")
 
@@ -51,11 +56,11 @@ class Body:
         self.problem: BadRequest | None = None
         self._receive = receive
         self._size = 0
-        self._done = False
+        self.done = False
         self._started = time.monotonic()
 
     async def receive(self) -> Message:
-        if self._done:
+        if self.done:
             return await self._receive()
         try:
             return await self._counted()
@@ -71,11 +76,11 @@ class Body:
         except TimeoutError:
             raise BadRequest("The request's body stopped arriving.", status=408, code="request_timeout") from None
         self._size += len(message.get("body", b""))
-        self._done = not message.get("more_body", False)
+        self.done = not message.get("more_body", False)
         if self._size > settings.MAX_BODY_BYTES:
             raise too_large()
         late = time.monotonic() - self._started - settings.BODY_STALL_SECONDS
-        if not self._done and late > 0 and self._size < late * MIN_BYTES_PER_SECOND:
+        if not self.done and late > 0 and self._size < late * MIN_BYTES_PER_SECOND:
             raise BadRequest("The request's body arrives too slowly.", status=408, code="request_timeout")
         return message
 
@@ -99,7 +104,8 @@ class Edge:
         # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
         headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
         scope = {**scope, "headers": headers, "g4f.request_id": request_id, "g4f.started": time.perf_counter()}
-        response = Response(scope, send, request_id)
+        body = Body(receive)
+        response = Response(scope, send, request_id, body)
         try:
             await runtime.ensure_started()
             self._check(scope)
@@ -107,7 +113,6 @@ class Edge:
             if preflight is not None:
                 await response.whole(preflight.status_code, [], b"")
                 return
-            body = Body(receive)
             await self._app(scope, body.receive, response.send)
             if body.problem is not None:
                 await response.error(body.problem)
@@ -136,6 +141,8 @@ class Edge:
     def _check_headers(self, scope: Scope) -> None:
         seen: dict[bytes, bytes] = {}
         size = 0
+        if len(scope["headers"]) > MAX_HEADERS:
+            raise BadRequest("The request has too many headers.", status=431, code="headers_too_large")
         for name, value in scope["headers"]:
             size += len(name) + len(value)
             if name in SINGLE_HEADERS and seen.setdefault(name, value) != value:
@@ -145,6 +152,11 @@ class Edge:
         host = seen.get(b"host", b"")
         if host not in self._hosts:
             self._check_host(host)
+        if any(name == b"cookie" and ODD_COOKIE.search(value) for name, value in scope["headers"]):
+            raise BadRequest("A cookie holds an escaped control character.", code="invalid_header")
+        charset = CHARSET.search(seen.get(b"content-type", b""))
+        if charset and charset.group(1).lower() not in CHARSETS:
+            raise BadRequest("Unsupported charset; send UTF-8.", status=415, code="unsupported_media_type")
         length = seen.get(b"content-length", b"0")
         if not length.isdigit():
             raise BadRequest("Content-Length is not a number.", code="invalid_header")
@@ -162,8 +174,9 @@ class Edge:
 class Response:
     """Adds what every response carries, and knows whether an error can still become a status."""
 
-    def __init__(self, scope: Scope, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, send: Send, request_id: str, body: Body) -> None:
         self._scope = scope
+        self._body = body
         self._send = send
         self._request_id = request_id.encode()
         self._started = False
@@ -186,6 +199,9 @@ class Response:
         if b"openai-processing-ms" not in names and self._scope["path"].startswith(("/v1", "/api/")):
             elapsed = (time.perf_counter() - self._scope["g4f.started"]) * 1000
             headers.append((b"openai-processing-ms", b"%d" % elapsed))
+        if not self._body.done and _has_body(self._scope) and b"connection" not in names:
+            # The rest of the body will not be read, and must not be taken for the next request's time.
+            headers.append((b"connection", b"close"))
         if b"cache-control" not in names and any(n in CREDENTIAL_HEADERS for n, _ in self._scope["headers"]):
             headers.append((b"cache-control", b"no-store"))
         return headers + _cors(self._scope)
@@ -202,10 +218,14 @@ class Response:
             # Too late for a status: the connection is cut, so that no client takes the rest for whole.
             raise ConnectionAbortedError("the answer broke off")
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *error_headers(error)]
-        if error.status in (408, 413):
-            # The rest of the body will not be read.
-            headers.append((b"connection", b"close"))
         await self.whole(error.status, headers, error_bytes(error))
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
 
 
 _cors_rules = CorsMiddleware(lambda _: HttpResponse())

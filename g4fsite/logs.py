@@ -7,6 +7,8 @@ import logging
 import re
 from datetime import UTC, datetime
 
+from django.views.debug import SafeExceptionReporterFilter
+
 # Whole credentials in any spelling that reaches a log: header values, our keys, common provider keys.
 SECRETS = re.compile(
     r"(?i)((?:authorization|g4f-api-key|x-api-key|cookie|set-cookie)['\"]?\s*[:=,]\s*b?['\"]?(?:bearer\s+)?)[^\s'\",;]+"
@@ -20,6 +22,15 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u2028\u
 
 def mask(text: str) -> str:
     return SECRETS.sub(lambda match: (match.group(1) or "") + "***", text)
+
+
+class ReporterFilter(SafeExceptionReporterFilter):
+    """Django's debug pages hide settings by name; ours hold secrets under more names than it knows."""
+
+    hidden_settings = re.compile(
+        "API|AUTH|TOKEN|KEY|SECRET|PASS|SIGNATURE|COOKIE|PEPPER|URL|PROXY|DATABASES|CACHES|CHANNEL_LAYERS",
+        re.IGNORECASE,
+    )
 
 
 class MaskSecrets(logging.Filter):

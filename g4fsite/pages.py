@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
+import sys
 from collections.abc import Callable
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template import loader
 
-from gateway.errors import BadRequest, GatewayError, NotAllowed
+from gateway.errors import BadRequest, GatewayError, NotAllowed, Unavailable
 from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_url
 
 # Everything below these is for programs, as are the paths that monitoring asks.
 JSON_PREFIXES = ("/v1", "/api/", "/backend-api", "/schema")
+FORM_CHARSETS = {"utf-8", "ascii", "iso8859-1"}
+# SQLite's BUSY, LOCKED, IOERR, FULL and CANTOPEN: its other codes say that the query is wrong.
+SQLITE_AWAY = {5, 6, 10, 13, 14}
+RETRY_AFTER = 5
 JSON_PATHS = {"/health", "/livez", "/readyz", "/version", "/metrics"}
 
 
@@ -28,6 +35,21 @@ def json_error(error: GatewayError) -> HttpResponse:
     return response
 
 
+def database_away(error: BaseException | None) -> bool:
+    """True when the database is locked or cannot be reached, so that the same request may work later."""
+    if isinstance(error, InterfaceError):
+        return "closed" in str(error)
+    code = getattr(error.__cause__, "sqlite_errorcode", None) if error else None
+    return isinstance(error, OperationalError) and (code is None or code & 0xFF in SQLITE_AWAY)
+
+
+def readable_form(request: HttpRequest) -> bool:
+    """False for a form in a charset that fails while it is decoded, as `hex` and `idna` do."""
+    if request.content_type != "multipart/form-data" or not request.encoding:
+        return True
+    return codecs.lookup(request.encoding).name in FORM_CHARSETS
+
+
 class GatewayErrors:
     """Turns a GatewayError that a plain Django view raised into its own answer."""
 
@@ -38,7 +60,8 @@ class GatewayErrors:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        # Before the CSRF check, which is the first to read a form.
+        return self.get_response(request) if readable_form(request) else bad_request(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return json_error(exception) if isinstance(exception, GatewayError) else None
@@ -69,7 +92,18 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
     return render(request, "404.html", status=404)
 
 
+def unavailable(request: HttpRequest) -> HttpResponse:
+    if wants_json(request):
+        return json_error(Unavailable("The database is busy or away. Try again.", retry_after=RETRY_AFTER))
+    response = HttpResponse(loader.get_template("503.html").render(), status=503)
+    response["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Django calls this while it handles the exception, be it of a view or of a middleware, and logs that."""
+    if database_away(sys.exception()):
+        return unavailable(request)
     if wants_json(request):
         request_id = getattr(request, "scope", {}).get("g4f.request_id", "")
         return json_error(GatewayError(f"The server had an error. Its log has it under {request_id}."))

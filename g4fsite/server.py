@@ -18,12 +18,23 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import ChangeReload, multiprocess
 
 HEADER_SECONDS = 20.0
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_BODY = (
+    b'{"error":{"message":"The request\'s headers are too large.","type":"invalid_request_error",'
+    b'"param":null,"code":"headers_too_large"}}'
+)
+HEAD_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n" % len(HEAD_BODY)
+) + HEAD_BODY
 
 
 class DeadlineProtocol(HttpToolsProtocol):
     """uvicorn waits for ever on a half-sent header; this closes such a connection after HEADER_SECONDS."""
 
     _header_timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -33,14 +44,35 @@ class DeadlineProtocol(HttpToolsProtocol):
         # Between two requests, and after an answer that came before the body's end, bytes must become a request soon.
         if self._header_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._arm()
+        # The parser collects a head of any size; the edge would see it only when it is whole.
+        self._head_bytes += len(data) if self._in_head else 0
+        if self._head_bytes > MAX_HEAD_BYTES and self._in_head and self._head_bytes > len(data):
+            self._refuse_head()
+            return
         super().data_received(data)
+
+    def _refuse_head(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(HEAD_TOO_LARGE)
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
         self._arm()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+            return
+        # A trailer: never a header, and not collected.
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def on_headers_complete(self) -> None:
         self._disarm()
+        self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -300,6 +300,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SECURE_SSL_REDIRECT = False  # the proxy in front redirects; health probes come over plain HTTP
 SILENCED_SYSTEM_CHECKS = ["security.W008"]  # it asks for that redirect
+DEFAULT_EXCEPTION_REPORTER_FILTER = "g4fsite.logs.ReporterFilter"  # for the pages of G4F_DEBUG
 CSRF_FAILURE_VIEW = "g4fsite.pages.csrf_failure"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY: dict[str, Any] = {

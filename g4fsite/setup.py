@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import Any
 
 from django import forms
 from django.contrib.auth import get_user_model, login, password_validation
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -21,6 +22,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from g4fsite.models import SetupToken
 from gateway.models.keys import digest_of
 from gateway.network import is_loopback
+from gateway.snapshot import store
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 FORWARDING_HEADERS = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP")
@@ -127,6 +129,9 @@ class SetupView(View):
         if user is None:
             return refused(request)
         login(request, user, backend=BACKEND)
+        # Until the configuration knows of a user, the admin answers that there is none.
+        with suppress(DatabaseError):
+            store.reload()
         return HttpResponseRedirect(reverse("admin:index"))
 
     def _page(self, request: HttpRequest, row: SetupToken, form: PasswordForm) -> HttpResponse:

@@ -37,6 +37,10 @@ class Principal:
     is_staff: bool
     key: KeyPolicy | None = None
 
+    @property
+    def unrestricted(self) -> bool:
+        return self.key is None or not self.key.models
+
     def may_use(self, model: str) -> bool:
         return self.key is None or not self.key.models or model in self.key.models
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from django.conf import settings
 
 from gateway.authentication import Principal
 from gateway.errors import TooManyStreams
-from gateway.snapshot import Snapshot, store
+from gateway.snapshot import KeyPolicy, Snapshot, store
 
 
 @dataclass(eq=False, slots=True)
@@ -51,16 +52,20 @@ class LiveAnswers:
                 del self._streams[key.id]
 
     def check(self, snapshot: Snapshot) -> None:
-        """Ends the answers of revoked keys and of users who were switched off; the snapshot's thread calls it."""
+        """Ends the answers of keys that no longer hold and of users who were switched off; called every second."""
         if not self._open:
             return
-        valid = {policy.id for policy in snapshot.keys.values() if not policy.revoked}
+        now = time.time()
         for live in list(self._open):
             key, user_id = live.principal.key, live.principal.user_id
-            lost_key = key is not None and key.id not in valid
+            lost_key = key is not None and not _holds(snapshot.keys_by_id.get(key.id), now)
             lost_user = user_id is not None and user_id not in snapshot.active_users
             if lost_key or lost_user:
                 live.loop.call_soon_threadsafe(live.stop)
+
+
+def _holds(policy: KeyPolicy | None, now: float) -> bool:
+    return policy is not None and not policy.revoked and (policy.expires_at is None or now < policy.expires_at)
 
 
 answers = LiveAnswers()

@@ -12,6 +12,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Ranges that Python's `is_global` lets through but that lead back inside: 6to4 and NAT64 wrap IPv4.
 SIX_TO_FOUR = ipaddress.ip_network("2002::/16")
+# Ranges that some Python versions still call global: protocol assignments, site-local, documentation.
+NOT_PUBLIC = [ipaddress.ip_network(text) for text in ("192.0.0.0/24", "fec0::/10", "3fff::/20")]
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -37,7 +39,8 @@ def is_public(text: str) -> bool:
         address = unwrapped(ipaddress.ip_address(text.split("%", 1)[0]))
     except ValueError:
         return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    inside = any(address in network for network in NOT_PUBLIC if network.version == address.version)
+    return address.is_global and not address.is_multicast and not address.is_reserved and not inside
 
 
 @lru_cache(maxsize=1024)

@@ -47,10 +47,23 @@ def _models_for(snapshot: Snapshot, model: str, provider: str | None, principal:
     entries = snapshot.aliases.get(model)
     if entries:
         return tuple(entry[2].model for entry in _shuffled((e.position, e.weight, e) for e in entries))
+    # Before plain ids: no provider's list of models may take over another one's name.
+    owner = _owner(snapshot, model)
+    if owner is not None:
+        return (_of_provider(owner, model.partition("/")[2], principal),)
     found = snapshot.by_model.get(model)
     if found:
         return _by_priority(model for model in found if allowed(model, principal))
     return _named_provider(snapshot, model, principal)
+
+
+def _owner(snapshot: Snapshot, model: str) -> ProviderPolicy | None:
+    """The provider that is meant by its exact name, or by `Provider/model` with a model of its own."""
+    name, slash, rest = model.partition("/")
+    provider = snapshot.by_name.get(name.lower())
+    if provider is None or (rest not in provider.models if slash else name != provider.name):
+        return None
+    return provider
 
 
 def _named_provider(snapshot: Snapshot, model: str, principal: Principal) -> tuple[ModelPolicy, ...]:
@@ -118,7 +131,8 @@ def _in_scope(name: str, principal: Principal) -> bool:
 
 def allowed(model: ModelPolicy, principal: Principal) -> bool:
     """A key's scope may name a model by its id or as `Provider/id`."""
-    return principal.may_use(model.public_id) or principal.may_use(f"{model.provider.name}/{model.public_id}")
+    plainly = not model.shadowed and principal.may_use(model.public_id)
+    return plainly or principal.may_use(f"{model.provider.name}/{model.public_id}")
 
 
 def _check_allowed(name: str, snapshot: Snapshot, principal: Principal) -> None:

@@ -48,9 +48,10 @@ class KeyPolicy:
     revoked: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ModelPolicy:
-    """A model at a provider. `flags` holds only what is known."""
+    """A model at a provider. `flags` holds only what is known. `shadowed`: its id reads as another provider's
+    `Provider/model`, so that name means the other one."""
 
     id: int
     provider: ProviderPolicy = field(repr=False, compare=False)
@@ -60,6 +61,7 @@ class ModelPolicy:
     context_length: int | None
     created: int
     prices: tuple[PricePolicy, ...] = ()
+    shadowed: bool = False
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class Snapshot:
     active_users: frozenset[int] = frozenset()
     has_users: bool = False
     keys: dict[bytes, KeyPolicy] = field(default_factory=dict, repr=False)
+    keys_by_id: dict[int, KeyPolicy] = field(default_factory=dict, repr=False)
     providers: tuple[ProviderPolicy, ...] = ()
     by_name: dict[str, ProviderPolicy] = field(default_factory=dict, repr=False)
     by_model: dict[str, tuple[ModelPolicy, ...]] = field(default_factory=dict, repr=False)
@@ -213,9 +216,11 @@ def _model(row: ProviderModel, provider: ProviderPolicy, prices: list[PricePolic
 def load() -> Snapshot:
     """Reads everything from the database; about a millisecond per hundred rows."""
     version = ConfigVersion.current()
+    keys = _load_keys()
     rows = Provider.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id")
     providers = tuple(_provider(row) for row in rows if row.name.lower() not in settings.IGNORED_PROVIDERS)
     by_id = {provider.id: provider for provider in providers}
+    by_name = {provider.name.lower(): provider for provider in providers}
     by_model: dict[str, list[ModelPolicy]] = {}
     models: dict[int, ModelPolicy] = {}
     prices = _prices()
@@ -224,6 +229,10 @@ def load() -> Snapshot:
         models[model.id] = model
         model.provider.models[model.public_id] = model
         by_model.setdefault(model.public_id, []).append(model)
+    for model in models.values():
+        name, _, rest = model.public_id.partition("/")
+        owner = by_name.get(name.lower())
+        model.shadowed = owner is not None and owner is not model.provider and rest in owner.models
     aliases = {
         alias.name: tuple(
             AliasEntry(models[target.model_id], target.position, target.weight)
@@ -236,9 +245,10 @@ def load() -> Snapshot:
         version=version,
         active_users=frozenset(get_user_model().objects.filter(is_active=True).values_list("pk", flat=True)),
         has_users=get_user_model().objects.exists(),
-        keys=_load_keys(),
+        keys=keys,
+        keys_by_id={policy.id: policy for policy in keys.values()},
         providers=providers,
-        by_name={provider.name.lower(): provider for provider in providers},
+        by_name=by_name,
         by_model={name: tuple(found) for name, found in by_model.items()},
         aliases={name: entries for name, entries in aliases.items() if entries},
     )
@@ -259,9 +269,12 @@ class SnapshotStore:
         with self._lock:
             self.current = load()
             self.loaded_at = time.monotonic()
+        self._tell()
+        return self.current
+
+    def _tell(self) -> None:
         for listener in list(self.listeners):
             listener(self.current)
-        return self.current
 
     def refresh(self) -> None:
         """Reloads when the version moved or the snapshot is old."""
@@ -289,6 +302,8 @@ class SnapshotStore:
         while not self._stop.wait(POLL_SECONDS):
             try:
                 self.refresh()
+                # Also when nothing changed: keys expire by themselves.
+                self._tell()
                 failing = False
             except DatabaseError as error:
                 # The last snapshot goes on serving; say so once, not every second.

@@ -8,6 +8,7 @@ database. Segments that nobody has locked belong to a worker that died: whoever 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -33,14 +34,27 @@ class Segment:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self.fd = self._opened()
         self.size = 0
         self.opened_at = time.monotonic()
 
+    def _opened(self) -> int:
+        """Locked, and still in its folder: between opening and locking another worker may have swept it away."""
+        while True:
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:
+                return fd
+            os.close(fd)
+
     def write(self, line: bytes) -> None:
-        os.write(self.fd, line)
-        self.size += len(line)
+        written = os.write(self.fd, line)
+        self.size += written
+        if written < len(line):
+            # The disk is full: end the torn line, so that the next record stands on one of its own.
+            with contextlib.suppress(OSError):
+                os.write(self.fd, b"\n")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -157,6 +171,9 @@ def _lock_all(paths: list[Path]) -> list[tuple[Path, int]]:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(fd).st_nlink:
+                os.close(fd)
+                continue
         except OSError:
             os.close(fd)
             for _, other in locked:
@@ -166,11 +183,18 @@ def _lock_all(paths: list[Path]) -> list[tuple[Path, int]]:
     return locked
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def _records(held: list[tuple[Path, int]]) -> tuple[list[Record], list[Record]]:
     begun: dict[str, Record] = {}
     ended: dict[str, Record] = {}
     for path, _ in held:
-        for line in path.read_bytes().split(b"\n"):
+        for line in _content(path).split(b"\n"):
             with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
                 # The last line of a killed worker may be torn.
                 entry = orjson.loads(line)

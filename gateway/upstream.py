@@ -27,6 +27,8 @@ USER_AGENT = "g4fsite/0.1"
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 DRAIN_SECONDS = 2.0
+# Shorter than servers keep an idle connection (often 5 s), so that none is closed while a request is under way.
+KEEP_SECONDS = 4.0
 ERROR_BODY_SECONDS = 10.0
 T = TypeVar("T")
 UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -113,6 +115,7 @@ class UpstreamStream:
         self._total_at = begun + self._limits.stream_total
         self._overdue_at = begun + self._limits.first_event
         self._overdue = ""
+        self._heard = False
         self._arm()
 
     def _arm(self) -> None:
@@ -135,12 +138,17 @@ class UpstreamStream:
             if self._overdue:
                 raise UpstreamTimeout(f"{self._target.provider} {self._overdue}.") from error
             raise UpstreamBroken(f"{self._target.provider} broke off its answer.") from error
-        self._overdue_at = self._loop.time() + self._limits.gap
-        if self._overdue_at < self._armed_for:
-            # The wait for the first event is longer than a gap may be; from here on this never happens again.
+        if self._heard:
+            self._overdue_at = self._loop.time() + self._limits.gap
+        return data
+
+    def heard(self) -> None:
+        """An event was understood: from now on the gap counts. Comments alone do not stop the wait for the first."""
+        if not self._heard:
+            self._heard = True
+            self._overdue_at = self._loop.time() + self._limits.gap
             self._timer.cancel()
             self._arm()
-        return data
 
     def finish(self) -> None:
         """Ends a complete answer: the rest is read aside, so that the connection can serve again."""
@@ -184,7 +192,9 @@ class Upstream:
         if session is None:
             resolver = PublicResolver() if guarded else None
             session = sessions[guarded] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30, resolver=resolver),
+                connector=aiohttp.TCPConnector(
+                    limit=0, ttl_dns_cache=30, resolver=resolver, keepalive_timeout=KEEP_SECONDS
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
                 trust_env=False,
@@ -243,20 +253,18 @@ class Upstream:
                 url, data=body, headers=headers, proxy=endpoint.proxy, timeout=timeout, allow_redirects=False
             )
 
-        response = await self._translated(target, send, again=True)
+        response = await self._translated(target, send)
         coded = response.headers.get("Content-Encoding", "identity").lower()
         if coded not in ("identity", ""):
             response.close()
             raise UpstreamBroken(f"{target.provider} sent a compressed answer though none was asked for.")
         return response
 
-    async def _translated(self, target: Target, work: Callable[[], Awaitable[T]], *, again: bool = False) -> T:
+    async def _translated(self, target: Target, work: Callable[[], Awaitable[T]]) -> T:
         try:
             return await work()
         except aiohttp.ServerDisconnectedError as error:
-            # A kept connection may have been closed while our request was under way: nothing was answered yet.
-            if again:
-                return await self._translated(target, work)
+            # Not sent again to the same provider: it may have read the request, and would be paid twice.
             raise UpstreamBroken(f"{target.provider} closed the connection without an answer.") from error
         except (aiohttp.ServerTimeoutError, TimeoutError) as error:
             raise UpstreamTimeout(f"{target.provider} did not answer in time.") from error

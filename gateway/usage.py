@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connection, transaction
+from django.db import OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 
 from gateway import metrics
@@ -225,17 +225,12 @@ class UsageWriter:
         except DatabaseError as error:
             self._keep(records, error)
             return
-        except Exception:
-            # One unwritable row must not hold back all others for ever: they stay in the journal.
-            log.exception("usage rows could not be written")
-            self._keep(records, None)
-            return
         if segment is not None:
             segment.remove()
         metrics.observe(records)
 
-    def _keep(self, records: list[Record], error: DatabaseError | None) -> None:
-        if error is not None and not self._failing:
+    def _keep(self, records: list[Record], error: Exception) -> None:
+        if not self._failing:
             log.error("usage rows wait, the database cannot be written: %s", type(error).__name__)
         self._failing = True
         if self.spool.waiting() + len(records) < MAX_WAITING:
@@ -243,11 +238,25 @@ class UsageWriter:
         close_old_connections()
 
     def _commit(self, records: list[Record]) -> None:
+        """Raises DatabaseError when the database is away; a row that it can never take is logged and left out."""
         if records:
             for start in range(0, len(records), BATCH):
-                insert(records[start : start + BATCH])
+                self._insert(records[start : start + BATCH])
             self._tell_late(records)
         self._note_last_used(records)
+
+    def _insert(self, records: list[Record]) -> None:
+        try:
+            insert(records)
+        except OperationalError:
+            raise
+        except Exception as error:
+            # One unwritable row must not hold back all others for ever.
+            if len(records) == 1:
+                log.exception("usage row %s cannot be written", records[0].get("request_id"), exc_info=error)
+                return
+            for record in records:
+                self._insert([record])
 
     def _tell_late(self, records: list[Record]) -> None:
         closed = timezone.now().timestamp() // 3600 * 3600
@@ -279,7 +288,8 @@ class UsageWriter:
                     self._commit(ended + interrupted)
                     if ended or interrupted:
                         log.info("journal replayed: %d finished, %d interrupted", len(ended), len(interrupted))
-        except (DatabaseError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a journal, the server must start
+            # The journal stays for the next time; the server serves meanwhile.
             log.error("a journal could not be replayed yet: %s", type(error).__name__)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import math
 import re
 import time
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.targets import Target
 from gateway.upstream import Reply
 
 MAX_MESSAGE = 1024
+LONGEST_WAIT = 86_400.0
 CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 # A caller sees these statuses with the provider's own words.
 PASSED_ON = {400, 404, 409, 413, 415, 422}
@@ -31,13 +33,13 @@ def seconds(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        found = float(value)
     except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+        try:
+            found = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError):
+            return None
+    return min(max(0.0, found), LONGEST_WAIT) if math.isfinite(found) else None
 
 
 def masked(text: str, credential: str) -> str:

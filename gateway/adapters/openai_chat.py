@@ -15,13 +15,15 @@ import orjson
 
 from gateway.adapters.failures import from_object, from_reply
 from gateway.adapters.sse import EventSplitter, EventTooLarge, payload
-from gateway.chat import ChatRequest
+from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, RawChunks, RawClosing, RawReply
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
 
 PATH = "/chat/completions"
+MAX_OPENING_EVENTS = 32
+MAX_OPENING_BYTES = 64 * 1024
 
 
 def wire_body(chat: ChatRequest, target: Target) -> bytes:
@@ -51,6 +53,8 @@ class OpenAIChatAdapter:
             while not reader.done:
                 data = await stream.read()
                 chunks = reader.feed(data) if data else reader.end()
+                if reader.understood:
+                    stream.heard()
                 if chunks:
                     yield RawChunks(chunks)
                 if reader.failure is not None:
@@ -66,6 +70,8 @@ def parse_reply(target: Target, reply: Reply) -> RawReply:
     """Raises UpstreamError unless the answer is a completion."""
     if reply.status != 200:
         raise from_reply(target, reply)
+    if has_too_many_values(reply.body):
+        raise UpstreamBroken(f"{target.provider} sent an answer with too many values.")
     try:
         body = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
@@ -87,9 +93,11 @@ class ChunkReader:
         self.done = False
         # What went wrong after chunks that may still go out.
         self.failure: UpstreamError | None = None
+        self.understood = False
         self._target = target
         self._splitter = EventSplitter()
         self._opening: list[bytes] = []
+        self._opening_bytes = 0
         self._speaking = False
         self._finish: dict[str, Any] | None = None
         self._finish_bytes = b""
@@ -145,6 +153,7 @@ class ChunkReader:
             raise UpstreamBroken(f"{self._target.provider} sent an event that is not an object.")
         if name == "error" or chunk.get("error"):
             raise from_object(self._target, chunk.get("error") or chunk)
+        self.understood = True
         # Named events and several data lines are legal SSE, but clients expect one `data:` line.
         plain = event if event.startswith(b"data: ") and b"\n" not in event else b"data: " + orjson.dumps(chunk)
         self._sort(chunk, plain, out)
@@ -157,7 +166,7 @@ class ChunkReader:
             elif self._speaking:
                 out.append(event)
             else:
-                self._opening.append(event)
+                self._hold(event, out)
             return
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             raise UpstreamBroken(f"{self._target.provider} sent a chunk without readable choices.")
@@ -173,7 +182,14 @@ class ChunkReader:
             self._release(out)
             out.append(event)
         else:
-            self._opening.append(event)
+            self._hold(event, out)
+
+    def _hold(self, event: bytes, out: list[bytes]) -> None:
+        """Keeps the beginning back, but not without end."""
+        self._opening.append(event)
+        self._opening_bytes += len(event)
+        if self._opening_bytes > MAX_OPENING_BYTES or len(self._opening) > MAX_OPENING_EVENTS:
+            self._release(out)
 
     def _release(self, out: list[bytes]) -> None:
         if not self._speaking:

@@ -1,5 +1,5 @@
 """The gateway's pages in the admin, one file per topic."""
 
-from gateway.admin import keys, models, providers, usage
+from gateway.admin import keys, models, providers, usage, users
 
-__all__ = ["keys", "models", "providers", "usage"]
+__all__ = ["keys", "models", "providers", "usage", "users"]

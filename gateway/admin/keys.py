@@ -90,8 +90,17 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             kwargs["queryset"] = self._users(request)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self._reaches(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._reaches(request, obj)
+
+    def _reaches(self, request: HttpRequest, row: ApiKey | None) -> bool:
+        return row is None or self._users(request).filter(pk=row.user_id).exists()
+
     def _users(self, request: HttpRequest) -> QuerySet[Any]:
-        """A key carries the rights of its user, so who is not a superuser makes none for other staff."""
+        """A key carries the rights of its user, so who is not a superuser touches none of other staff."""
         users = get_user_model().objects.all()
         if getattr(request.user, "is_superuser", False):
             return users
@@ -158,7 +167,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _may_rotate(self, request: HttpRequest, row: ApiKey) -> bool:
         """Rotating makes a key, so it asks for what making one asks for."""
         allowed = self.has_change_permission(request, row) and self.has_add_permission(request)
-        return allowed and row.state() == "active" and self._users(request).filter(pk=row.user_id).exists()
+        return allowed and row.state() == "active"
 
     def rotate_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         row = get_object_or_404(ApiKey.objects.select_related("user"), pk=pk)
@@ -168,7 +177,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method != "POST":
             return HttpResponseRedirect(back)
         if not self._may_rotate(request, row):
-            messages.error(request, f"{row} cannot be rotated: it is {row.state()}, or its user is beyond your rights.")
+            messages.error(request, f"{row} cannot be rotated: it is {row.state()}.")
             return HttpResponseRedirect(back)
         return self._shown_once(request, [self._rotate(request, row)], grace=True)
 
@@ -194,7 +203,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.action(description="Revoke", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> None:
-        live = [row for row in rows if row.revoked_at is None]
+        live = list(rows.filter(revoked_at=None, user__in=self._users(request)))
         for row in live:
             self._revoke(request, row)
         messages.success(request, f"{len(live)} revoked. Servers stop taking them within five seconds.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
@@ -22,11 +23,16 @@ from gateway.admin.fields import PairsField, TolerantForm
 from gateway.discovery import DiscoveryFailed
 from gateway.models import Credential, Provider
 from gateway.models.providers import check_headers
+from gateway.network import check_base_url
 from gateway.presets import PLACEHOLDER, Preset, presets
 from gateway.provider_state import State, credential_state, provider_states
 from gateway.secrets import SecretUnreadable
 
 ADAPTER_NAMES = {"openai_chat": "OpenAI chat completions", "demo": "Demo (made-up answers)"}
+ELSEWHERE = (
+    "With this the stored credentials would be sent elsewhere or in another way. "
+    "Only who may change credentials may change it."
+)
 # Each may take ten seconds and more to answer.
 MOST_AT_ONCE = 20
 
@@ -35,6 +41,16 @@ def lamp(state: State) -> SafeString:
     return format_html(
         '<span class="state"><span class="lamp {}" aria-hidden="true"></span>{}</span>', state.lamp, state.word
     )
+
+
+def origin(url: str) -> tuple[str, str, int | None] | str:
+    """Whom a URL leads to; the URL itself where that cannot be told."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return url
+    return parts.scheme, (parts.hostname or "").rstrip("."), port
 
 
 class CredentialForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -84,6 +100,9 @@ class CredentialInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 class ProviderForm(TolerantForm):
+    # Set by the admin for each request.
+    may_change_credentials = False
+
     adapter = forms.ChoiceField(
         choices=lambda: [(name, ADAPTER_NAMES.get(name, name)) for name in ADAPTERS],
         help_text="The wire protocol it speaks.",
@@ -108,6 +127,36 @@ class ProviderForm(TolerantForm):
         if holes := PLACEHOLDER.findall(url):
             raise ValidationError(f"Replace {{{holes[0]}}} by the name of yours.")
         return url
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("proxy") and {"proxy", "allow_private"} & set(self.changed_data):
+            self._check_proxy(given["proxy"], bool(given.get("allow_private")))
+        if self.instance.pk and not self.may_change_credentials and self.instance.credentials.exists():
+            for name in self._leads_elsewhere(given):
+                self.add_error(name, ELSEWHERE)
+        return given
+
+    def _check_proxy(self, proxy: str, allow_private: bool) -> None:
+        """The model lets the operator's own commands name any proxy; here a private one needs the tick."""
+        try:
+            host = urlsplit(proxy).hostname or ""
+            if host:
+                check_base_url(f"https://[{host}]" if ":" in host else f"https://{host}", allow_private=allow_private)
+        except ValidationError as error:
+            self.add_error("proxy", error.messages)
+        except ValueError:
+            # The model's own check says what is wrong with it.
+            return
+
+    def _leads_elsewhere(self, given: dict[str, Any]) -> list[str]:
+        """The changed fields by which a stored credential would reach somebody else, or show itself elsewhere."""
+        changed = [name for name in ("proxy", "auth_style", "auth_name") if name in self.changed_data]
+        if given.get("allow_private") and not self.instance.allow_private:
+            changed.append("allow_private")
+        if "base_url" in given and origin(given["base_url"]) != origin(self.instance.base_url):
+            changed.append("base_url")
+        return [name for name in changed if name in self.fields]
 
 
 class LiveList(ChangeList):
@@ -162,6 +211,11 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
         return super().get_changelist_form(request, **{"form": TolerantForm, **kwargs})
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.may_change_credentials = request.user.has_perm("gateway.change_credential")
+        return form
 
     @admin.display(description="State")
     def state(self, row: Any) -> SafeString:

@@ -115,8 +115,9 @@ def test_a_scoped_key_cannot_look_up_other_models(demo: LiveGateway, alice: User
     key = demo.make_key(alice, models=["other"])
     headers = demo.auth(key)
     assert demo.http.get("/v1/models/demo", headers=headers).status_code == 403
-    assert demo.http.get("/v1/providers/Demo", headers=headers).json()["models"] == []
-    assert demo.http.get("/api/Demo/models", headers=headers).json()["data"] == []
+    assert demo.http.get("/v1/providers", headers=headers).json()["data"] == []
+    for path in ("/v1/providers/Demo", "/api/Demo/models"):
+        assert code(demo.http.get(path, headers=headers)) == "provider_not_found"
 
 
 def test_two_different_keys_are_one_too_many(demo: LiveGateway, alice: User) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import socket
 import threading
@@ -15,6 +16,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import DataError
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
 from gateway.live import answers as live_answers
@@ -209,14 +211,43 @@ def test_a_stream_has_a_total_limit(gateway: LiveGateway, provider: ScriptedProv
         assert "took too long" in response.read().decode()
 
 
-def test_a_server_that_closed_a_kept_connection_is_asked_again(
-    gateway: LiveGateway, provider: ScriptedProvider
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_that_read_the_request_is_not_asked_twice(
+    gateway: LiveGateway, provider: ScriptedProvider, stream: bool
 ) -> None:
     provider.enqueue(answers.close_before_headers())
     gateway.add_provider(provider)
+    response = gateway.http.post("/v1/chat/completions", json={**STREAM, "stream": stream}, headers=gateway.auth())
+    assert response.status_code == 502
+    assert len(provider.chats) == 1
+
+
+def test_comments_do_not_stop_the_wait_for_the_first_event(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    pings: list[Any] = [b": ping\n\n", answers.Pause(0.2)] * 30
+    provider.enqueue(answers.sse(pings))
+    gateway.add_provider(provider, first_event_timeout=1, gap_timeout=3)
+    started = time.monotonic()
+    with opened(gateway) as response:
+        assert "provider_timeout" in response.read().decode()
+    assert time.monotonic() - started < 4
+
+
+def test_a_key_that_expires_ends_its_stream(gateway: LiveGateway, provider: ScriptedProvider, alice: User) -> None:
+    provider.enqueue(words(answers.Stall()))
+    gateway.add_provider(provider)
+    key = gateway.make_key(alice, expires_at=timezone.now() + dt.timedelta(seconds=1.5))
+    with opened(gateway, key) as response:
+        rest = [line for line in response.iter_lines() if line.startswith("data:")]
+    assert "error" in rest[-1]
+
+
+@pytest.mark.parametrize("value", ["inf", "1e308", "-5", "1e300"])
+def test_nonsense_in_retry_after_is_nothing(gateway: LiveGateway, provider: ScriptedProvider, value: str) -> None:
+    provider.on("scripted", answers.error(429, headers={"retry-after": value}))
+    gateway.add_provider(provider)
     response = gateway.http.post("/v1/chat/completions", json={**STREAM, "stream": False}, headers=gateway.auth())
-    assert response.status_code == 200
-    assert len(provider.chats) == 2
+    assert response.status_code == 429
+    assert int(response.headers.get("retry-after", "0")) <= 86400
 
 
 def kernel_buffers() -> int:

@@ -90,6 +90,20 @@ def test_unknown_names() -> None:
         targets("m", "nope")
 
 
+def test_no_list_of_models_takes_over_another_providers_name() -> None:
+    make("Good", "secret", default_model="secret")
+    make("Evil", "Good/secret", "Good", "good", "Good/other", priority=1)
+    assert targets("Good/secret") == ["Good/secret"]
+    assert targets("Good") == ["Good/secret"]
+    # What the other provider does not have is nobody's but the lister's.
+    assert targets("Good/other") == ["Evil/Good/other"]
+    assert targets("good") == ["Evil/good"]
+    key = scoped("Good/secret")
+    assert targets("Good/secret", principal=key) == ["Good/secret"]
+    with pytest.raises(NotAllowed):
+        targets("Good/secret", "Evil", key)
+
+
 def test_an_alias_is_a_chain() -> None:
     a, b = make("A", "m1"), make("B", "m2")
     alias = ModelAlias.objects.create(name="fast")

@@ -169,3 +169,12 @@ def test_a_trace_is_masked_too() -> None:
         found = line(formatter, "failed", exc_info=info)
         assert PLAIN not in found
         assert "ValueError" in found
+
+
+def test_the_debug_pages_hide_our_settings_too(settings: Settings) -> None:
+    settings.REDIS_URL = f"redis://:{PLAIN}@127.0.0.1:6379/0"
+    settings.CHANNEL_LAYERS = {"default": {"CONFIG": {"hosts": [settings.REDIS_URL]}}}
+    settings.UPSTREAM_PROXY = f"http://user:{PLAIN}@proxy:3128"
+    shown = repr(logs.ReporterFilter().get_safe_settings())
+    for mark in (PLAIN, settings.SECRET_KEY, settings.KEY_PEPPER, *settings.ENCRYPTION_KEYS):
+        assert mark not in shown

@@ -206,6 +206,39 @@ def test_rows_wait_while_the_database_is_away(
     assert UsageEvent.objects.count() == 3
 
 
+@pytest.mark.parametrize(
+    "field", ["prompt_tokens", "prompt_tokens_details.cached_tokens", "completion_tokens_details.reasoning_tokens"]
+)
+def test_nonsense_in_usage_holds_no_row_back(gateway: LiveGateway, provider: ScriptedProvider, field: str) -> None:
+    usage: dict[str, Any] = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    outer, _, inner = field.partition(".")
+    usage[outer] = {inner: 2**63} if inner else 2**63
+    provider.enqueue(answers.reply(usage=usage))
+    gateway.add_provider(provider)
+    assert ask(gateway).status_code == 200
+    the_row("ok")
+
+
+def test_a_row_that_cannot_be_written_is_left_out_alone(
+    gateway: LiveGateway, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway.add_provider(provider)
+    assert ask(gateway).status_code == 200
+    good = {"created_at": time.time(), "api_key_id": None, "status": "ok", "surface": "x", "model": "m"}
+    for name, tokens in (("req_bad", 2**63), ("req_good", 5)):
+        record = {**good, "request_id": name, "prompt_tokens": tokens}
+        writer.spool.begin(record)
+        writer.spool.end(record)
+    writer.flush()
+    writer.flush()
+    deadline = time.monotonic() + 5
+    while UsageEvent.objects.count() < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert UsageEvent.objects.filter(request_id="req_good").exists()
+    assert UsageEvent.objects.count() == 2
+    assert "req_bad cannot be written" in caplog.text
+
+
 def rows_in(database: Path) -> list[tuple[Any, ...]]:
     with sqlite3.connect(database) as connection:
         query = "SELECT request_id, status FROM gateway_usageevent"

@@ -203,6 +203,54 @@ def test_a_half_sent_header_is_given_up(demo: LiveGateway, monkeypatch: pytest.M
     assert b"200 OK" in exchange(demo, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    "endless",
+    [b"a: b\r\n", b"x", b"xxxxxxxxxxxxxxxx"],
+)
+def test_a_head_without_end_is_refused_while_it_comes(demo: LiveGateway, endless: bytes) -> None:
+    port = int(demo.url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nx-pad: ")
+        sent, answer = 0, b""
+        with contextlib.suppress(OSError):
+            while sent < 4 * 2**20:
+                connection.sendall(endless * (16384 // len(endless)))
+                sent += 16384
+                time.sleep(0.001)
+        with contextlib.suppress(OSError):
+            answer = connection.recv(65536)
+    assert sent < 2**20
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
+
+
+def test_a_trailer_is_no_header(demo: LiveGateway) -> None:
+    body = json.dumps(CHAT).encode()
+    chunked = b"%x\r\n%b\r\n0\r\nAuthorization: Bearer %b\r\n\r\n" % (len(body), body, demo.key.encode())
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    found = exchange(demo, head + b"Transfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n" + chunked)
+    assert found.startswith(b"HTTP/1.1 401")
+
+
+def test_an_answer_before_the_bodys_end_ends_the_connection(demo: LiveGateway) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{"
+    found = exchange(demo, head)
+    assert found.startswith(b"HTTP/1.1 401")
+    assert b"connection: close" in found.lower()
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("Cookie", 'sessionid="\\000abcdefghijkl"', 400),
+        ("Content-Type", "multipart/form-data; boundary=x; charset=hex", 415),
+        ("Content-Type", "application/x-www-form-urlencoded; charset=undefined", 415),
+    ],
+)
+def test_headers_that_break_frameworks_are_refused(demo: LiveGateway, header: str, value: str, status: int) -> None:
+    for path in ("/accounts/login/", "/v1/models", "/admin/"):
+        assert demo.http.post(path, headers={header: value}, content=b"x").status_code == status
+
+
 def test_headers_that_contradict_each_other(demo: LiveGateway) -> None:
     status, body = raw(demo, "GET /v1/models HTTP/1.1", "Host: localhost", "Host: evil.example")
     assert (status, body["error"]["code"]) == (400, "invalid_header")
@@ -340,8 +388,13 @@ def test_an_error_after_the_start_cuts_the_connection() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
     async def run() -> None:
-        response = edge.Response({"path": "/v1/x", "headers": [], "method": "GET", "g4f.started": 0.0}, send, "req_1")
+        response = edge.Response(
+            {"path": "/v1/x", "headers": [], "method": "GET", "g4f.started": 0.0}, send, "req_1", edge.Body(receive)
+        )
         await response.send({"type": "http.response.start", "status": 200, "headers": []})
         with pytest.raises(ConnectionAbortedError):
             await response.error(edge.GatewayError("x"))

@@ -27,6 +27,8 @@ from gateway.events import (
 )
 from gateway.surfaces.openai.errors import error_object
 
+# More than any request can use; beyond it a count is an error of the provider's.
+MAX_TOKENS = 10**12
 DONE = b"data: [DONE]\n\n"
 
 
@@ -65,7 +67,8 @@ def read_usage(value: Any) -> Usage | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A number of tokens that may be believed; a provider's nonsense is no number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None
 
 
 def estimated(chat: ChatRequest, completion_tokens: int) -> Usage:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat import ChatRequest
+from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import BadRequest
 
 MAX_DEPTH = 64
@@ -79,6 +79,8 @@ def missing(param: str) -> BadRequest:
 
 def decode(raw: bytes) -> dict[str, Any]:
     """The body as an object. Raises BadRequest."""
+    if has_too_many_values(raw):
+        raise BadRequest("The body holds too many values.", code="invalid_value")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -89,9 +89,14 @@ def described(provider: ProviderPolicy) -> str:
     return f"{provider.label}, over the {provider.adapter} protocol."
 
 
-def provider_named(name: str) -> ProviderPolicy:
+def visible(provider: ProviderPolicy, principal: Principal) -> bool:
+    """A key that may use none of a provider's models does not learn that it is there."""
+    return principal.unrestricted or any(allowed(model, principal) for model in provider.models.values())
+
+
+def provider_named(name: str, principal: Principal) -> ProviderPolicy:
     found = store.current.by_name.get(name.lower())
-    if found is None:
+    if found is None or not visible(found, principal):
         raise ProviderNotFound(f"Provider {name!r} not found.", param="provider")
     return found
 
@@ -126,15 +131,14 @@ class Providers(JsonView):
     @extend_schema(operation_id="listProviders", tags=["providers"], responses={200: schemas.ProviderList})
     def get(self, request: Request) -> Response:
         principal = caller(request)
-        return Response(
-            {"object": "list", "data": [provider_body(item, principal) for item in store.current.providers]}
-        )
+        found = [item for item in store.current.providers if visible(item, principal)]
+        return Response({"object": "list", "data": [provider_body(item, principal) for item in found]})
 
 
 class Provider(JsonView):
     @extend_schema(operation_id="retrieveProvider", tags=["providers"], responses={200: schemas.Provider})
     def get(self, request: Request, provider: str) -> Response:
-        found = provider_named(provider)
+        found = provider_named(provider, caller(request))
         body = provider_body(found, caller(request))
         return Response({**body, "stream": True, "description": described(found), "params": list(PARAMETERS)})
 
@@ -148,7 +152,7 @@ class ProviderModels(JsonView):
     @extend_schema(operation_id="listProviderModels", tags=["providers"], responses={200: schemas.ModelList})
     def get(self, request: Request, provider: str) -> Response:
         principal = caller(request)
-        models = [model for model in provider_named(provider).models.values() if allowed(model, principal)]
+        models = [model for model in provider_named(provider, principal).models.values() if allowed(model, principal)]
         rows = [
             model_body(model.public_id, model, type="image" if model.flags.get("image") else "chat", count=0)
             for model in models

@@ -112,6 +112,14 @@ def test_it_refuses_what_is_no_chunk(event: bytes, kind: type[UpstreamError]) ->
         ChunkReader(TARGET).feed(event)
 
 
+def test_the_opening_is_held_but_not_without_end() -> None:
+    reader = ChunkReader(TARGET)
+    assert reader.feed(ROLE * 32) == b""
+    assert reader.feed(ROLE) == ROLE * 33
+    large = chunk({"role": "assistant"}, pad="x" * 70_000)
+    assert ChunkReader(TARGET).feed(large) == large
+
+
 def test_what_came_before_a_broken_event_still_goes_out() -> None:
     reader = ChunkReader(TARGET)
     assert reader.feed(HELLO + b"data: {broken\n\n") == HELLO

@@ -214,6 +214,14 @@ def test_depth_is_bounded() -> None:
     assert "deep" in refusal(deep=[[deep]]).message
 
 
+def test_too_many_values_are_refused_before_they_are_made() -> None:
+    body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "x": [' + b"[]," * 600_000 + b"[]]}"
+    with pytest.raises(BadRequest, match="too many values"):
+        parse_chat(body)
+    long = 'a "quoted", comma, [bracket] {brace} ' * 50_000
+    assert parse_chat(orjson.dumps({"model": "m", "messages": [{"role": "user", "content": long}]}))
+
+
 def test_nulls_count_as_absent() -> None:
     names = [
         "temperature",

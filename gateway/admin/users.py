@@ -1,0 +1,49 @@
+"""Users and groups in the admin: staff look after ordinary people, superusers alone after staff and rights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from django.http import HttpRequest
+
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
+admin.site.unregister((User, Group))
+
+
+def is_superuser(request: HttpRequest) -> bool:
+    return bool(getattr(request.user, "is_superuser", False))
+
+
+@admin.register(User)
+class GatewayUserAdmin(UserAdmin):
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self._reaches(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._reaches(request, obj)
+
+    def _reaches(self, request: HttpRequest, user: User | None) -> bool:
+        """Who sets another's password has that one's rights, so none may reach above their own."""
+        return user is None or is_superuser(request) or not (user.is_staff or user.is_superuser)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        fixed = super().get_readonly_fields(request, obj)
+        return fixed if is_superuser(request) else (*fixed, *RIGHTS)
+
+
+@admin.register(Group)
+class GatewayGroupAdmin(GroupAdmin):
+    """A group is a bundle of rights: who changes one grants them, to themselves too."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return is_superuser(request)
