@@ -16,11 +16,11 @@ from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_u
 
 # Everything below these is for programs, as are the paths that monitoring asks.
 JSON_PREFIXES = ("/v1", "/api/", "/backend-api", "/schema")
+JSON_PATHS = {"/health", "/livez", "/readyz", "/version", "/metrics"}
 FORM_CHARSETS = {"utf-8", "ascii", "iso8859-1"}
 # SQLite's BUSY, LOCKED, IOERR, FULL and CANTOPEN: its other codes say that the query is wrong.
 SQLITE_AWAY = {5, 6, 10, 13, 14}
 RETRY_AFTER = 5
-JSON_PATHS = {"/health", "/livez", "/readyz", "/version", "/metrics"}
 
 
 def wants_json(request: HttpRequest) -> bool:

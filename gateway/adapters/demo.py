@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import orjson
-
-from gateway.adapters.samples import sample_of
+from gateway.adapters.samples import QUESTION_READ, Sampler
 from gateway.chat import ChatRequest, Message, Tool
 from gateway.errors import UpstreamRejected
 from gateway.events import Event, Finished, TextDelta, ToolCallDelta, Usage
@@ -29,6 +28,13 @@ COMMON = set(
     "use what which who will with you your current".split()
 )
 PACE_SECONDS = 0.01
+# Callers choose what is read and said, and this runs on the event loop.
+MAX_CALLS = 16
+MAX_NAME = 200
+MAX_PIECES = 500
+DESCRIPTION_READ = 1000
+TOOL_ANSWER_READ = 2000
+PROMPT_READ = 500_000
 
 GUIDE = """This is g4fsite's demo provider. No model is behind it: it gives the same answer every time, \
 so that you can try your client, streaming, tools and JSON schemas before you connect a real one.
@@ -60,18 +66,15 @@ class DemoAdapter:
 
     async def answer(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         messages = chat.messages()
-        answer = _answer(chat, messages)
-        limit = chat.max_tokens()
-        spent = 0
-        for index in range(chat.body.get("n") or 1):
-            pieces, reason = _pieces(answer, chat.stops(), limit)
-            spent += sum(1 if isinstance(piece, str) else len(tokens_in(piece.arguments)) or 1 for piece in pieces)
+        pieces, spent, reason = _pieces(_answer(chat, messages), chat.stops(), chat.max_tokens())
+        choices = chat.body.get("n") or 1
+        for index in range(choices):
             for piece in pieces:
                 yield TextDelta(piece, index) if isinstance(piece, str) else _indexed(piece, index)
                 if chat.stream:
                     await asyncio.sleep(PACE_SECONDS)
             yield Finished(reason, index)
-        yield Usage(_prompt_tokens(messages), spent)
+        yield Usage(_prompt_tokens(messages), spent * choices)
 
 
 def _indexed(piece: ToolCallDelta, index: int) -> ToolCallDelta:
@@ -79,13 +82,26 @@ def _indexed(piece: ToolCallDelta, index: int) -> ToolCallDelta:
 
 
 def _prompt_tokens(messages: tuple[Message, ...]) -> int:
-    return sum(len(tokens_in(message.text)) + 1 for message in messages)
+    """Words; of a very long prompt the rest is taken to be like its beginning."""
+    words = read = whole = 0
+    for message in messages:
+        text = message.text
+        whole += len(text)
+        if read < PROMPT_READ:
+            head = text[: PROMPT_READ - read]
+            read += len(head)
+            words += len(head.split())
+    return words * whole // max(read, 1) + len(messages)
 
 
-def _pieces(answer: Answer, stops: tuple[str, ...], limit: int | None) -> tuple[list[str | ToolCallDelta], str]:
-    """What is streamed, token by token, and why it ends."""
+def _pieces(
+    answer: Answer, stops: tuple[str, ...], limit: int | None
+) -> tuple[Sequence[str | ToolCallDelta], int, str]:
+    """What is streamed, how many tokens that is, and why it ends."""
     if answer.calls:
-        return list(_call_pieces(answer.calls)), "tool_calls"
+        calls = [(name, tokens_in(arguments)) for name, arguments in answer.calls]
+        spent = sum(1 + len(tokens) for _, tokens in calls)
+        return list(_call_pieces(calls, spent)), spent, "tool_calls"
     text, reason = answer.text, "stop"
     ends = [at for at in (text.find(stop) for stop in stops if stop) if at >= 0]
     if ends:
@@ -93,27 +109,36 @@ def _pieces(answer: Answer, stops: tuple[str, ...], limit: int | None) -> tuple[
     tokens = tokens_in(text)
     if limit is not None and len(tokens) > limit:
         tokens, reason = tokens[:limit], "length"
-    return list(tokens), reason
+    return list(_grouped(tokens, len(tokens))), len(tokens), reason
 
 
-def _call_pieces(calls: tuple[tuple[str, str], ...]) -> Iterator[ToolCallDelta]:
-    for position, (name, arguments) in enumerate(calls):
+def _grouped(tokens: list[str], whole: int) -> Iterator[str]:
+    """One token a piece, or several when the whole answer has very many."""
+    size = -(-whole // MAX_PIECES)
+    return ("".join(tokens[at : at + size]) for at in range(0, len(tokens), size or 1))
+
+
+def _call_pieces(calls: list[tuple[str, list[str]]], whole: int) -> Iterator[ToolCallDelta]:
+    for position, (name, tokens) in enumerate(calls):
         yield ToolCallDelta(position, f"call_demo_{position}", name, "")
-        for token in tokens_in(arguments):
-            yield ToolCallDelta(position, arguments=token)
+        for piece in _grouped(tokens, whole):
+            yield ToolCallDelta(position, arguments=piece)
 
 
 def _answer(chat: ChatRequest, messages: tuple[Message, ...]) -> Answer:
-    question = next((message.text for message in reversed(messages) if message.role == "user"), "")
-    calls = _calls(chat, messages, question)
+    question = next((message for message in reversed(messages) if message.role == "user"), None)
+    asked = question.text[:QUESTION_READ] if question else ""
+    sampler = Sampler(asked)
+    calls = _calls(_chosen(chat, messages, asked), sampler)
     if calls:
         return Answer(calls=calls)
     schema = _schema(chat.body.get("response_format"))
     if schema is not None:
-        return Answer(text=orjson.dumps(sample_of(schema, question)).decode())
+        return Answer(text=sampler.json(schema))
     if messages[-1].role == "tool":
-        return Answer(text=f"This is g4fsite's demo provider. The tool answered: {messages[-1].text}")
-    return Answer(text=GUIDE.format(question=_short(question)))
+        said = messages[-1].text[:TOOL_ANSWER_READ]
+        return Answer(text=f"This is g4fsite's demo provider. The tool answered: {said}")
+    return Answer(text=GUIDE.format(question=_short(asked)))
 
 
 def _short(text: str) -> str:
@@ -136,28 +161,42 @@ def _schema(wanted: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def _calls(chat: ChatRequest, messages: tuple[Message, ...], question: str) -> tuple[tuple[str, str], ...]:
+def _calls(tools: list[Tool], sampler: Sampler) -> tuple[tuple[str, str], ...]:
+    calls: list[tuple[str, str]] = []
+    for tool in tools:
+        if sampler.spent:
+            break
+        calls.append((tool.name, sampler.json(tool.parameters)))
+    return tuple(calls)
+
+
+def _chosen(chat: ChatRequest, messages: tuple[Message, ...], question: str) -> list[Tool]:
     """The tools to call: the forced one; else, after a question, those whose words it shares."""
-    tools = chat.tools()
-    choice = chat.body.get("tool_choice")
-    if not tools or choice == "none":
-        return ()
+    offered, choice = chat.tools(), chat.body.get("tool_choice")
+    if not offered or choice == "none":
+        return []
+    tools = [tool for tool in offered if len(tool.name) <= MAX_NAME]
     if isinstance(choice, dict):
-        wanted = (choice.get("function") or {}).get("name")
-        chosen = [tool for tool in tools if tool.name == wanted]
-        if not chosen:
-            raise UpstreamRejected(f"tool_choice names {wanted!r}, which is not among the tools.", code="invalid_value")
+        chosen = _forced(tools, choice)
     elif messages[-1].role == "tool":
-        return ()
+        return []
     else:
-        chosen = [tool for tool in tools if _shares_words(tool, question)]
+        words = set(WORD.findall(question.lower())) - COMMON
+        chosen = list(islice((tool for tool in tools if _shares_words(tool, words)), MAX_CALLS))
         if not chosen and choice == "required":
-            chosen = [tools[0]]
-    if chat.body.get("parallel_tool_calls") is False:
-        chosen = chosen[:1]
-    return tuple((tool.name, orjson.dumps(sample_of(tool.parameters, question)).decode()) for tool in chosen)
+            chosen = tools[:1]
+    return chosen[:1] if chat.body.get("parallel_tool_calls") is False else chosen
 
 
-def _shares_words(tool: Tool, question: str) -> bool:
-    words = set(WORD.findall(question.lower())) - COMMON
-    return bool(words & set(WORD.findall(f"{tool.name} {tool.description}".replace("_", " ").lower())))
+def _forced(tools: list[Tool], choice: Mapping[str, Any]) -> list[Tool]:
+    wanted = (choice.get("function") or {}).get("name")
+    chosen = [tool for tool in tools if tool.name == wanted]
+    if not chosen:
+        name = _short(wanted[: MAX_NAME + 1]) if isinstance(wanted, str) else None
+        raise UpstreamRejected(f"tool_choice names {name!r}, which is not among the tools.", code="invalid_value")
+    return chosen[:1]
+
+
+def _shares_words(tool: Tool, words: set[str]) -> bool:
+    about = f"{tool.name} {tool.description[:DESCRIPTION_READ]}".replace("_", " ").lower()
+    return not words.isdisjoint(WORD.findall(about))

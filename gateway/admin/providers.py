@@ -151,7 +151,7 @@ class ProviderForm(TolerantForm):
 
     def _leads_elsewhere(self, given: dict[str, Any]) -> list[str]:
         """The changed fields by which a stored credential would reach somebody else, or show itself elsewhere."""
-        changed = [name for name in ("proxy", "auth_style", "auth_name") if name in self.changed_data]
+        changed: list[str] = [name for name in ("proxy", "auth_style", "auth_name") if name in self.changed_data]
         if given.get("allow_private") and not self.instance.allow_private:
             changed.append("allow_private")
         if "base_url" in given and origin(given["base_url"]) != origin(self.instance.base_url):

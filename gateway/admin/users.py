@@ -19,7 +19,7 @@ def is_superuser(request: HttpRequest) -> bool:
 
 
 @admin.register(User)
-class GatewayUserAdmin(UserAdmin):
+class GatewayUserAdmin(UserAdmin):  # type: ignore[type-arg]
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and self._reaches(request, obj)
 

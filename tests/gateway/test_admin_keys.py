@@ -151,9 +151,29 @@ def test_staff_make_no_keys_for_other_staff(client: Client, alice: User, charlie
     assert not ApiKey.objects.exists()
     key_in(client.post(f"{LIST}add/", given(alice)))
     key_in(client.post(f"{LIST}add/", given(dora)))
-    row, _ = ApiKey.make(charlie, "root")
-    assert "beyond your rights" in client.post(f"{LIST}{row.pk}/rotate/", follow=True).content.decode()
+
+
+def test_staff_touch_no_keys_of_other_staff(client: Client, alice: User, charlie: User) -> None:
+    staff(client, "add_apikey", "change_apikey", "delete_apikey", "view_apikey", "view_user")
+    row, _ = ApiKey.make(charlie, "root", models=["m"], networks=["10.0.0.0/8"])
+    own, _ = ApiKey.make(alice, "laptop")
+    assert client.get(f"{LIST}{row.pk}/change/").status_code == 200
+    for path, data in (("change", given(charlie)), ("rotate", {}), ("revoke", {}), ("delete", {"post": "yes"})):
+        assert client.post(f"{LIST}{row.pk}/{path}/", data).status_code == 403
+    for action in ("revoke_selected", "rotate_selected", "delete_selected"):
+        client.post(LIST, {"action": action, "_selected_action": [str(row.pk)], "post": "yes"})
+    row.refresh_from_db()
+    assert (row.models, row.networks, row.state()) == (["m"], ["10.0.0.0/8"], "active")
     assert ApiKey.objects.filter(user=charlie).count() == 1
+    assert client.post(f"{LIST}{own.pk}/change/", given(alice, name="renamed")).status_code == 302
+    client.post(LIST, {"action": "revoke_selected", "_selected_action": [str(row.pk), str(own.pk)]})
+    assert [key.state() for key in ApiKey.objects.order_by("pk")] == ["active", "revoked"]
+
+
+@pytest.mark.parametrize("query", ["valid_from__year=99999999", "valid_from__gte=0001-01-01T00:00%2B14:00", "e__x=1"])
+def test_a_senseless_query_is_no_crash(admin: Client, alice: User, query: str) -> None:
+    ApiKey.make(alice, "laptop")
+    assert admin.get(f"{LIST}?{query}").status_code in (302, 400)
 
 
 def test_staff_without_the_permission_get_403(client: Client, alice: User) -> None:

@@ -305,6 +305,97 @@ def test_viewers_see_and_change_nothing(client: Client) -> None:
     assert client.post(f"{LIST}{row.pk}/change/", form(name="New")).status_code == 403
 
 
+def stored_form(row: Provider, **changes: Any) -> dict[str, Any]:
+    kept = {"credentials-INITIAL_FORMS": "1", "credentials-0-id": str(row.credentials.get().pk)}
+    return form(priority="1", **kept) | changes
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("base_url", {"base_url": "https://b.example/v1"}),
+        ("base_url", {"base_url": "https://a.example:8443/v1"}),
+        ("proxy", {"proxy": "http://proxy.example:8080"}),
+        ("auth_style", {"auth_style": "none"}),
+        ("auth_name", {"auth_name": "X-Key"}),
+        ("allow_private", {"allow_private": "on"}),
+    ],
+)
+def test_a_stored_credential_is_led_elsewhere_only_by_who_may_change_it(
+    client: Client, name: str, changes: dict[str, str]
+) -> None:
+    row = provider()
+    before = Provider.objects.values().get()
+    staff(client, "change_provider")
+    secret = {"credentials-0-new_secret": "sk-forged-0123456789"}
+    page = client.post(f"{LIST}{row.pk}/change/", stored_form(row, **changes, **secret))
+    assert page.status_code == 200
+    assert set(page.context["adminform"].form.errors) == {name}
+    assert "Only who may change credentials" in page.content.decode()
+    assert Provider.objects.values().get() == before
+    User.objects.get().user_permissions.add(Permission.objects.get(codename="change_credential"))
+    assert client.post(f"{LIST}{row.pk}/change/", stored_form(row, **changes)).status_code == 302
+
+
+def test_what_leads_nowhere_else_stays_open_to_staff(client: Client) -> None:
+    row = provider()
+    staff(client, "change_provider")
+    changes = {"base_url": "https://A.example:443/v2", "label": "First"}
+    assert client.post(f"{LIST}{row.pk}/change/", stored_form(row, **changes)).status_code == 302
+    bare = provider("Two", secret="")
+    assert client.post(f"{LIST}{bare.pk}/change/", form(name="Two", base_url="https://b.example")).status_code == 302
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "10.1.2.3", "2130706433", "169.254.169.254"])
+def test_a_private_proxy_needs_the_tick(admin: Client, host: str) -> None:
+    page = admin.post(f"{LIST}add/", form(proxy=f"http://{host}:3128"))
+    assert page.status_code == 200
+    assert set(page.context["adminform"].form.errors) == {"proxy"}
+    assert not Provider.objects.exists()
+
+
+def test_a_private_proxy_is_allowed_by_the_tick(admin: Client) -> None:
+    given = form(proxy="http://user:pw@[::1]:3128", allow_private="on")
+    assert admin.post(f"{LIST}add/", given).status_code == 302
+    assert admin.post(f"{LIST}add/", form(name="Two", proxy="http://proxy.example:3128")).status_code == 302
+
+
+def test_a_proxy_that_the_operator_set_does_not_stop_other_changes(admin: Client) -> None:
+    row = provider(secret="", proxy="http://127.0.0.1:3128")
+    given = form(proxy="http://127.0.0.1:3128", label="First", priority="1")
+    assert admin.post(f"{LIST}{row.pk}/change/", given).status_code == 302
+
+
+@pytest.mark.parametrize("chosen", ["abc", "", "-1", "9" * 30, "\u0663"])
+@pytest.mark.parametrize(
+    ("path", "action"),
+    [
+        ("gateway/provider", "switch_on"),
+        ("gateway/providermodel", "switch_off"),
+        ("gateway/apikey", "revoke_selected"),
+        ("gateway/modelalias", "delete_selected"),
+        ("auth/user", "delete_selected"),
+    ],
+)
+def test_a_senseless_choice_is_refused(admin: Client, path: str, action: str, chosen: str) -> None:
+    answer = admin.post(f"/admin/{path}/", {"action": action, "_selected_action": chosen})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("field", ["credentials", "models", "nonsense", "name"])
+def test_a_senseless_reference_is_refused(admin: Client, field: str) -> None:
+    row = provider()
+    for path in ("", "add/", f"{row.pk}/change/"):
+        assert admin.get(f"{LIST}{path}?_to_field={field}").status_code == 400
+    assert admin.get(f"{LIST}?_to_field=id&_popup=1").status_code == 200
+
+
+@pytest.mark.parametrize("query", ["name__regex=(", "created_at__year=99999999", "id__in=99999999999999999999999"])
+def test_a_senseless_query_is_no_crash(admin: Client, query: str) -> None:
+    provider()
+    assert admin.get(f"{LIST}?{query}").status_code in (200, 302, 400)
+
+
 def test_models_have_flags_and_prices_in_dollars(admin: Client) -> None:
     row = provider()
     model = ProviderModel.objects.create(provider=row, public_id="m")

@@ -108,6 +108,18 @@ def test_the_reset_does_not_tell_who_exists(client: Client, alice: User) -> None
     assert "Look into your mail" in unknown.content.decode()
 
 
+@pytest.mark.parametrize("charset", ["hex", "idna", "undefined", "utf-16", "rot13"])
+def test_a_form_in_an_odd_charset_is_refused(charset: str) -> None:
+    strict = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    token = strict.get("/accounts/login/").cookies["csrftoken"].value
+    fields = {"csrfmiddlewaretoken": token, "login": "a", "password": "b"}
+    parts = (f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{fields[name]}\r\n' for name in fields)
+    body, kind = "".join(parts) + "--x--\r\n", "multipart/form-data; boundary=x; charset="
+    for more in ({}, {"HTTP_X_CSRFTOKEN": token}):
+        assert strict.generic("POST", "/accounts/login/", body, kind + charset, **more).status_code == 400
+    assert strict.generic("POST", "/accounts/login/", body, kind + "utf-8").status_code == 200
+
+
 @pytest.mark.parametrize(
     "path", ["email", "password/change", "password/set", "reauthenticate", "confirm-email", "login/code/confirm"]
 )

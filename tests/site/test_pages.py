@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import InterfaceError, OperationalError, connection
 from django.template import loader
 from django.test import Client, RequestFactory
 
 from g4fsite import pages
 from gateway.models import ModelAlias, Provider, ProviderModel
 from gateway.snapshot import store
+from tests.people import PASSWORD
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).parents[2]
@@ -103,7 +106,7 @@ def test_a_failed_csrf_check_has_our_look() -> None:
     assert (page.status_code, "This form is too old" in page.content.decode()) == (403, True)
 
 
-@pytest.mark.parametrize("name", ["400.html", "403.html", "404.html", "429.html", "500.html"])
+@pytest.mark.parametrize("name", ["400.html", "403.html", "404.html", "429.html", "500.html", "503.html"])
 def test_error_pages_render_without_anything(name: str) -> None:
     assert "<h1>" in loader.get_template(name).render()
 
@@ -135,6 +138,56 @@ def test_programs_get_json(client: Client) -> None:
     assert [answer.status_code for answer in answers] == [400, 403, 403, 404, 500]
     assert all(set(json.loads(answer.content)["error"]) == {"message", "type", "param", "code"} for answer in answers)
     assert client.get("/metrics").json()["error"]["code"] == "permission_denied"
+
+
+def test_names_that_hide_or_reverse_text_are_shown_harmless(client: Client, alice: User) -> None:
+    row = add("One", "openai_chat", "gpt\u202eevil\u2066")
+    Provider.objects.filter(pk=row.pk).update(label="Ac\u202eme\x07")
+    client.force_login(alice)
+    page = client.get("/").content.decode()
+    assert not re.search(r"[\x00-\x08\u202a-\u202e\u2066-\u2069]", page)
+    assert "<bdi>gpt\ufffdevil\ufffd</bdi>" in page
+    assert "<bdi>Ac\ufffdme\ufffd</bdi>" in page
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_locked_database_is_a_503_of_its_own(alice: User, caplog: pytest.LogCaptureFixture) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("only SQLite locks the whole database")
+    client = Client(raise_request_exception=False)
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        page = client.post("/accounts/login/", {"login": "alice", "password": PASSWORD})
+    finally:
+        other.close()
+        connection.close()
+    assert (page.status_code, page["Retry-After"]) == (503, "5")
+    assert "Try again in a moment" in page.content.decode()
+    assert "database is locked" in caplog.text
+    assert client.post("/accounts/login/", {"login": "alice", "password": PASSWORD}).status_code == 302
+
+
+def test_programs_are_told_when_the_database_is_away() -> None:
+    try:
+        raise OperationalError("the connection is lost")
+    except OperationalError:
+        answer = pages.server_error(RequestFactory().get("/v1/x"))
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert json.loads(answer.content)["error"]["code"] == "service_unavailable"
+
+
+def test_a_wrong_query_is_a_mistake_of_ours_not_an_outage() -> None:
+    with pytest.raises(OperationalError) as caught, sqlite3.connect(":memory:") as database:
+        try:
+            database.execute("SELECT * FROM nothing")
+        except sqlite3.OperationalError as error:
+            raise OperationalError(str(error)) from error
+    assert not pages.database_away(caught.value)
+    assert not pages.database_away(None)
+    assert pages.database_away(InterfaceError("connection already closed"))
 
 
 def test_people_get_pages() -> None:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from g4fsite.models import SetupToken
 from g4fsite.setup import make_setup_link
+from gateway.snapshot import Snapshot, store
 
 pytestmark = pytest.mark.django_db
 GOOD = {"username": "mara", "password": "three quiet otters swim", "again": "three quiet otters swim"}
@@ -29,6 +30,13 @@ def test_it_makes_the_first_superuser_and_signs_in(client: Client) -> None:
     assert user.is_staff
     assert user.check_password(GOOD["password"])
     assert client.get("/admin/").status_code == 200
+
+
+def test_the_configuration_knows_of_the_user_at_once(client: Client) -> None:
+    store.current = Snapshot()
+    client.post(make_setup_link(), GOOD)
+    assert store.current.has_users
+    store.current, store.loaded_at = Snapshot(), 0.0
 
 
 def test_it_sets_a_users_password(client: Client, charlie: User) -> None:

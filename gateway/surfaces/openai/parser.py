@@ -17,6 +17,7 @@ from gateway.errors import BadRequest
 
 MAX_DEPTH = 64
 MAX_MESSAGES = 2000
+MAX_PARTS = 2000
 MAX_TOOLS = 512
 MAX_NAME = 200
 MAX_CHOICES = 8
@@ -125,8 +126,13 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         stream=stream,
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
-        warnings=tuple(name for name in IGNORED if body.get(name)) if not CONSUMED.isdisjoint(body) else (),
+        warnings=_ignored(body),
     )
+
+
+def _ignored(body: dict[str, Any]) -> tuple[str, ...]:
+    named = tuple(name for name in IGNORED if body.get(name))
+    return (*named, "provider") if isinstance(body.get("provider"), dict) and body["provider"] else named
 
 
 def _model(body: dict[str, Any]) -> str:
@@ -187,37 +193,46 @@ def _check_message(message: dict[str, Any], at: str) -> None:
         raise ill_typed(f"{at}.role", "a string")
     if role not in ROLES:
         raise BadRequest(f"Invalid value for '{at}.role': expected one of {', '.join(ROLES)}.", param=f"{at}.role")
-    content = message.get("content")
-    if isinstance(content, list):
-        for index, part in enumerate(content):
-            _check_part(part, f"{at}.content[{index}]")
-    elif content is None:
-        if role not in ("assistant", "function"):
-            raise missing(f"{at}.content")
-    elif not isinstance(content, str):
-        raise ill_typed(f"{at}.content", "a string or an array of parts")
-    if role == "tool" and not isinstance(message.get("tool_call_id"), str):
-        raise missing(f"{at}.tool_call_id")
+    _check_content(message.get("content"), role, f"{at}.content")
+    if message.get("tool_call_id") is None:
+        if role == "tool":
+            raise missing(f"{at}.tool_call_id")
+    elif not isinstance(message["tool_call_id"], str):
+        raise ill_typed(f"{at}.tool_call_id", "a string")
     if message.get("tool_calls") is not None:
         _check_tool_calls(message["tool_calls"], f"{at}.tool_calls")
+
+
+def _check_content(content: Any, role: str, at: str) -> None:
+    if isinstance(content, list):
+        if len(content) > MAX_PARTS:
+            raise BadRequest(f"'{at}' has more than {MAX_PARTS} parts.", code="array_above_max_length", param=at)
+        for index, part in enumerate(content):
+            _check_part(part, f"{at}[{index}]")
+    elif content is None:
+        if role not in ("assistant", "function"):
+            raise missing(at)
+    elif not isinstance(content, str):
+        raise ill_typed(at, "a string or an array of parts")
 
 
 def _check_part(part: Any, at: str) -> None:
     if not isinstance(part, dict):
         raise ill_typed(at, "an object")
     kind = part.get("type")
-    if kind is None:
-        # g4f's clients send parts without a type: {"text": ...} or {"bucket_id": ...}.
-        if not isinstance(part.get("text"), str) and "bucket_id" not in part:
-            raise missing(f"{at}.type")
-    elif not isinstance(kind, str):
+    if kind is not None and not isinstance(kind, str):
         raise ill_typed(f"{at}.type", "a string")
-    elif kind == "text" and not isinstance(part.get("text"), str):
+    # g4f's clients send parts without a type: {"text": ...} or {"bucket_id": ...}.
+    if kind is None and "text" not in part and "bucket_id" not in part:
+        raise missing(f"{at}.type")
+    if (kind == "text" or (not kind and "text" in part)) and not isinstance(part.get("text"), str):
         raise ill_typed(f"{at}.text", "a string")
-    elif kind == "image_url":
+    if kind == "image_url":
         image = part.get("image_url")
         if not isinstance(image, dict) or not isinstance(image.get("url"), str):
             raise ill_typed(f"{at}.image_url.url", "a string")
+        if not isinstance(image.get("detail") or "", str):
+            raise ill_typed(f"{at}.image_url.detail", "a string")
 
 
 def _check_tool_calls(calls: Any, at: str) -> None:
@@ -226,6 +241,8 @@ def _check_tool_calls(calls: Any, at: str) -> None:
     for index, call in enumerate(calls):
         if not isinstance(call, dict):
             raise ill_typed(f"{at}[{index}]", "an object")
+        if not isinstance(call.get("id") or "", str):
+            raise ill_typed(f"{at}[{index}].id", "a string")
         function = call.get("function")
         if function is None:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
@@ -191,3 +192,130 @@ def test_no_schema_breaks_it(schema: dict[str, Any]) -> None:
 def test_a_schema_of_schemas_ends() -> None:
     wide = {"type": "object", "properties": {str(n): {"$ref": "#"} for n in range(100)}, "required": ["1", "2"]}
     assert len(orjson.dumps(sample_of(wide))) < 100_000
+
+
+BROKE_IT = [
+    {"type": "integer"},
+    {"type": ["integer", "null"]},
+    {"type": "number"},
+    {"type": "integer", "minimum": 1e300},
+    {"type": "integer", "exclusiveMinimum": 1e308, "exclusiveMaximum": 1e308},
+    {"type": "number", "exclusiveMinimum": 1.7e308},
+    {"type": "number", "multipleOf": 5e-324},
+    {"type": "integer", "multipleOf": 5e-324},
+    {"type": "number", "multipleOf": -1, "minimum": 10**400},
+    {"anyOf": [{"$ref": "#"}]},
+    {"anyOf": [5]},
+    {"type": "array", "minItems": 1, "items": {"$ref": "#"}},
+    {"type": "array", "minItems": 100, "items": {"$ref": "#"}},
+    {"allOf": [{"$ref": "#"}], "$ref": "#"},
+    {"const": 2**70},
+    {"enum": [-(2**70)]},
+    {"default": [{"a": 2**70}]},
+    {"properties": {"a": {"const": 2**70}, "b": {"type": "boolean"}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", BROKE_IT)
+@pytest.mark.parametrize("question", ["what is 99999999999999999999999", "9" * 1000, "-1e5 and 1.5"])
+def test_a_strange_schema_still_gets_json(schema: dict[str, Any], question: str) -> None:
+    assert orjson.dumps(sample_of(schema, question))
+    wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
+    orjson.loads(text_of(ask(question, response_format=wanted)))
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert "f" in calls(ask(question, tools=[tool], tool_choice="required"))
+
+
+def test_a_whole_number_keeps_its_lower_limit() -> None:
+    assert sample_of({"type": "integer", "minimum": 1.5}) == 2
+
+
+def square(item: dict[str, Any]) -> dict[str, Any]:
+    row = {"type": "array", "minItems": 100, "items": item}
+    return {"type": "array", "minItems": 100, "items": row}
+
+
+def as_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+
+
+def as_tools(number: int, schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"tools": [{"function": {"name": f"find_{at}", "parameters": schema, **more}} for at in range(number)]}
+
+
+def about(length: int) -> str:
+    return ("find 1 Anna " * (length // 12 + 1))[:length]
+
+
+def many(number: int, value: Any) -> dict[str, Any]:
+    return {f"p{at}": value for at in range(number)}
+
+
+LINKED = {"$defs": {"big": {"allOf": [{"properties": many(9000, {})}, {"properties": many(9000, True)}]}}}
+HEAVY: dict[str, dict[str, Any]] = {
+    "a long reference": as_schema(square({"$ref": "#/" + "a/" * 200_000})),
+    "many tools and a long question": {"text": about(500_000), **as_tools(512, {"properties": many(20, {})})},
+    "many tools with no word of the question": {"text": "zz " * 160_000, **as_tools(512, {}, description="x y " * 200)},
+    "many parts": as_schema(
+        {"allOf": [{"properties": {f"a{at}": {}}} for at in range(20_000)], "properties": many(20_000, {})}
+    ),
+    "many linked properties": as_schema({**LINKED, "properties": many(5000, {"$ref": "#/$defs/big", "a": 1})}),
+    "many large answers": {"text": about(100), **as_tools(60, square({"type": "string", "minLength": 10_000}))},
+    "a large constant": {"text": about(100), **as_tools(10, {"properties": many(9, {"const": "a " * 4000})}), "n": 8},
+    "a constant used often": as_schema(
+        {"$defs": {"c": {"const": "a " * 200_000}}, **square({"$ref": "#/$defs/c"})}
+    ),
+    "a large enum and default": as_schema(
+        {"properties": {"a": {"enum": [list(range(90_000))]}, "b": {"default": "b " * 90_000}, "c": {"const": "a"}}}
+    ),
+    "a long name of a property": as_schema({**square({"$ref": "#/x"}), "x": {"properties": {"n" * 9000: {}}}}),
+    "many required": as_schema({**square({"$ref": "#/x"}), "x": {"type": "object", "required": [1] * 200_000}}),
+    "many options": as_schema({**square({"$ref": "#/x"}), "x": {"anyOf": [{"type": "null"}, {"a": 1}] * 20_000}}),
+    "a long name of a tool": {"text": "b", "tools": [{"function": {"name": "b " * 250_000}}], "n": 8},
+    "a large format": as_schema({**square({"$ref": "#/x"}), "x": {"format": [1.5] * 100_000}}),
+    "long stops": {"stop": ["a" * 49 + "b" + "a" * 49] * 15 + ["x" * 900_000], **as_schema({"const": "a" * 30_000})},
+    "a long answer of a tool": {"messages": [{"role": "tool", "tool_call_id": "1", "content": "a " * 500_000}], "n": 8},
+    "a long prompt": {"text": "a " * 500_000, "n": 8},
+    "a blank question": {"text": " " * 1_000_000, "n": 8},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("heavy", HEAVY)
+def test_no_request_stalls_it_or_gets_a_huge_answer(heavy: str) -> None:
+    body = HEAVY[heavy]
+    assert len(orjson.dumps(body)) < 1_100_000
+    began = time.process_time()
+    events = ask(**body)
+    took = time.process_time() - began
+    said = [event.text if isinstance(event, TextDelta) else (event.name or "") + event.arguments
+            for event in events if isinstance(event, (TextDelta, ToolCallDelta))]  # fmt: skip
+    assert took < 1.5
+    assert len("".join(said).encode()) <= 270_000
+    assert len(events) < 5000
+
+
+def test_at_most_sixteen_tools_are_called() -> None:
+    assert len(calls(ask("find", **as_tools(40, {})))) == 16
+
+
+def test_a_forced_tool_with_a_very_long_name_is_named_briefly() -> None:
+    name = "x" * 5000
+    with pytest.raises(UpstreamRejected) as caught:
+        ask(tools=[{"function": {"name": name}}], tool_choice={"function": {"name": name}})
+    assert len(caught.value.message) < 300
+
+
+def test_tools_and_choices_share_one_budget() -> None:
+    body = as_tools(16, square({"type": "string", "minLength": 100}))
+    made = calls(ask("find", **body))
+    assert 1 <= len(made) <= 16
+    assert len(orjson.dumps(list(made.values()))) <= 33_000
+
+
+def test_parts_and_references_keep_what_is_nearer() -> None:
+    schema = {
+        "$defs": {"base": {"properties": {"a": {"const": 1}, "b": {"const": 1}}, "required": ["a"]}},
+        "allOf": [{"$ref": "#/$defs/base"}, {"properties": {"b": {"const": 2}, "c": {"const": 2}}}],
+        "properties": {"c": {"const": 3}},
+    }
+    assert sample_of(schema) == {"a": 1, "b": 2, "c": 3}

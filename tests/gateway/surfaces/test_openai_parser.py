@@ -58,7 +58,8 @@ def test_extra_body_is_merged_under_the_body() -> None:
 
 def test_the_provider_may_be_in_body_or_path() -> None:
     assert parse(provider="Acme").provider == "Acme"
-    assert parse(provider={"order": ["x"]}).provider is None
+    ordered = parse(provider={"order": ["x"]})
+    assert (ordered.provider, ordered.warnings) == (None, ("provider",))
     assert parse(provider="").provider is None
     raw = orjson.dumps({"model": "", "messages": HELLO, "provider": "Acme"})
     assert parse_chat(raw, "Other").provider == "Other"
@@ -108,6 +109,34 @@ def test_the_provider_may_be_in_body_or_path() -> None:
             "messages[0].content[0].image_url.url",
         ),
         (
+            {"messages": [{"role": "user", "content": [{"type": "", "text": 5}]}]},
+            400,
+            "invalid_type",
+            "messages[0].content[0].text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"bucket_id": "x", "text": 5}]}]},
+            400,
+            "invalid_type",
+            "messages[0].content[0].text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"bucket_id": "x", "text": None}]}]},
+            400,
+            "invalid_type",
+            "messages[0].content[0].text",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x", "detail": 5}}]}
+                ]
+            },
+            400,
+            "invalid_type",
+            "messages[0].content[0].image_url.detail",
+        ),
+        (
             {"messages": [{"role": "tool", "content": "x"}]},
             400,
             "missing_required_parameter",
@@ -126,6 +155,24 @@ def test_the_provider_may_be_in_body_or_path() -> None:
             400,
             "invalid_type",
             "messages[0].tool_calls[0].function.arguments",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_call_id": 5}]},
+            400,
+            "invalid_type",
+            "messages[0].tool_call_id",
+        ),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": 5}]}]},
+            400,
+            "invalid_type",
+            "messages[0].tool_calls[0].id",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 2001}]},
+            400,
+            "array_above_max_length",
+            "messages[0].content",
         ),
         ({"tools": {}}, 400, "invalid_type", "tools"),
         ({"tools": [{}] * 5000}, 400, "array_above_max_length", "tools"),
@@ -301,3 +348,46 @@ def test_any_json_is_parsed_or_refused(body: dict[str, Any]) -> None:
         chat.messages(), chat.tools(), chat.stops(), chat.max_tokens()
         return
     assert refused in (400, 422)
+
+
+loose: st.SearchStrategy[Any] = st.none() | st.just("") | st.just("x") | st.integers(0, 1) | st.just({}) | st.just([])
+parts = st.fixed_dictionaries(
+    {}, optional={"type": loose | st.sampled_from(["text", "image_url", "file"]), "text": loose, "bucket_id": loose,
+                  "image_url": loose | st.fixed_dictionaries({}, optional={"url": loose, "detail": loose})}
+)  # fmt: skip
+functions = st.fixed_dictionaries({}, optional={"name": loose, "arguments": loose, "description": loose,
+                                                "parameters": loose})  # fmt: skip
+tool_calls = st.fixed_dictionaries({}, optional={"id": st.just("1"), "type": loose, "function": loose | functions})
+near_messages = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool"]), "content": st.lists(parts, max_size=2) | loose},
+    optional={"tool_calls": loose | st.lists(tool_calls, max_size=2), "tool_call_id": st.just("1"), "name": loose},
+)
+near_tools = st.fixed_dictionaries({}, optional={"type": loose | st.just("function"), "function": loose | functions})
+
+
+@settings(max_examples=1500, deadline=None)
+@given(
+    talk=st.lists(near_messages, min_size=1, max_size=2),
+    tools=loose | st.lists(near_tools, max_size=2),
+    stop=loose | st.lists(loose, max_size=2),
+)
+def test_what_passes_has_the_types_of_the_view(talk: Any, tools: Any, stop: Any) -> None:
+    try:
+        chat = parse(messages=talk, tools=tools, stop=stop)
+    except BadRequest:
+        return
+    for message in chat.messages():
+        strings = [message.text]
+        for part in message.parts:
+            match part:
+                case TextPart():
+                    strings.append(part.text)
+                case ImagePart():
+                    strings += [part.url, part.detail or ""]
+                case OtherPart():
+                    strings.append(part.type)
+        strings += [text for call in message.tool_calls for text in (call.id, call.name, call.arguments)]
+        assert all(isinstance(text, str) for text in strings)
+    assert all(isinstance(text, str) for tool in chat.tools() for text in (tool.name, tool.description))
+    assert all(isinstance(tool.parameters, dict) for tool in chat.tools())
+    assert all(isinstance(text, str) for text in chat.stops())
