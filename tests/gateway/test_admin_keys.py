@@ -173,7 +173,8 @@ def test_staff_touch_no_keys_of_other_staff(client: Client, alice: User, charlie
 @pytest.mark.parametrize("query", ["valid_from__year=99999999", "valid_from__gte=0001-01-01T00:00%2B14:00", "e__x=1"])
 def test_a_senseless_query_is_no_crash(admin: Client, alice: User, query: str) -> None:
     ApiKey.make(alice, "laptop")
-    assert admin.get(f"{LIST}?{query}").status_code in (302, 400)
+    # PostgreSQL knows years before the first: there that query is merely one that finds all.
+    assert admin.get(f"{LIST}?{query}").status_code in (200, 302, 400)
 
 
 def test_staff_without_the_permission_get_403(client: Client, alice: User) -> None:
