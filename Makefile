@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST ?= $(BIN)/python -m pytest
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -42,7 +43,7 @@ tests/clients/node/node_modules/.package-lock.json: tests/clients/node/package-l
 	@sh tests/clients/node/install.sh >/dev/null || echo "Without npm the Node client's tests are skipped."
 
 test: install-dev tests/clients/node/node_modules/.package-lock.json ## Run the tests; services and clients that are reachable are used, the rest is named as skipped
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: install-dev ## Formatting, lint, import order
 	@$(BIN)/ruff format --check .

@@ -24,7 +24,6 @@ from tests.support.gateway import GatewayProcess, free_port, make_template, scra
 from tests.support.provider import ScriptedProvider
 
 ROOT = services.ROOT
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello out there"}]}
 HEADER_SECONDS = 1
 
@@ -56,7 +55,8 @@ class Nginx:
         user = "user root;" if os.getuid() == 0 else ""
         with (self.folder / "error.log").open("w") as log:
             self.process = subprocess.Popen(
-                [NGINX, "-c", str(self.config), "-p", str(self.folder), "-g", f"daemon off; {user}"], stderr=log
+                [services.NGINX, "-c", str(self.config), "-p", str(self.folder), "-g", f"daemon off; {user}"],
+                stderr=log,
             )
 
     @property
@@ -89,8 +89,7 @@ class Stack:
 def stack(tmp_path_factory):
     services.require("postgres")
     services.require("redis")
-    if not NGINX:
-        pytest.skip("nginx is not there: install the package nginx-light")
+    services.require("nginx")
     folder = tmp_path_factory.mktemp("deploy")
     with scratch_postgres(services.POSTGRES_URL) as url, ScriptedProvider() as provider:
         settings = {"DATABASE_URL": url, "REDIS_URL": services.REDIS_URL, "TRUSTED_PROXIES": "1"}
@@ -232,7 +231,10 @@ def test_setup_links_are_not_in_the_proxys_log(stack):
 def test_a_revoked_key_is_refused_by_every_worker_within_five_seconds(stack):
     key = stack.key()
     headers = {"authorization": f"Bearer {key}"}
-    statuses = lambda url: {httpx.get(f"{url}/v1/models", headers=headers).status_code for _ in range(20)}  # noqa: E731
+
+    def statuses(url):
+        return {httpx.get(f"{url}/v1/models", headers=headers).status_code for _ in range(20)}
+
     wait_for(lambda: statuses(stack.gateway.url) == {200})
     assert stack.gateway.manage("apikey", "revoke", key[:14]).returncode == 0
     began = time.monotonic()

@@ -16,6 +16,7 @@ import httpx
 import openai
 import pytest
 
+from tests.support import services
 from tests.support.answers import Pause, chunk, silent, sse, stream
 from tests.support.commands import manage
 from tests.support.gateway import GatewayProcess
@@ -81,8 +82,7 @@ def chats(process, model="Near/scripted", **client):
 
 def console_script():
     script = BIN / "g4fsite"
-    if not script.exists():
-        pytest.skip("the console script is not installed: run `make install`")
+    services.require("console script")
     return str(script)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
 NODE_MODULES = ROOT / "tests/clients/node/node_modules/openai"
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
+CONSOLE_SCRIPT = Path(sys.executable).with_name("g4fsite")
 ENGINE_PYTHON = Path(os.environ.get("G4FSITE_ENGINE_PYTHON") or ROOT / ".venv-engine/bin/python")
 
 
@@ -38,6 +41,8 @@ KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: bool(shutil.which("node")) and NODE_MODULES.exists(),
         "install node 20 or later with npm and run tests/clients/node/install.sh",
     ),
+    "nginx": (lambda: bool(NGINX), "install the package nginx-light"),
+    "console script": (CONSOLE_SCRIPT.exists, "run `make install`"),
     "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
 }
 
