@@ -50,12 +50,15 @@ class Breaker:
 
     def trying(self, target: Target) -> None:
         """Marks the probe of a target whose time is over, so that only one request carries the risk."""
+        if not self._states:
+            return
         state = self._states.get(_key(target))
         if state is not None and state.open_until and self._clock() >= state.open_until:
             state.probing_until = self._clock() + PROBE_SECONDS
 
     def succeeded(self, target: Target) -> None:
-        self._states.pop(_key(target), None)
+        if self._states:
+            self._states.pop(_key(target), None)
 
     def failed(self, target: Target, error: UpstreamError) -> None:
         if not error.opens:

@@ -1,6 +1,7 @@
 """What a model says back: a closed union of values that adapters emit and surfaces encode.
 
-Adding a case here makes the type checker point at every encoder that must learn it.
+Adding a case here makes the type checker point at every encoder that must learn it. Nobody changes one after it
+was made; they are not frozen because that doubles the price of making them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from gateway.errors import GatewayError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Started:
     """The first event of an answer: who gives it, and under which name of the model."""
 
@@ -19,19 +20,19 @@ class Started:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TextDelta:
     text: str
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReasoningDelta:
     text: str
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolCallDelta:
     """A piece of a call; `id` and `name` come with the first piece of each `position`."""
 
@@ -42,7 +43,7 @@ class ToolCallDelta:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     prompt_tokens: int
     completion_tokens: int
@@ -55,27 +56,27 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finished:
     reason: str
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Failed:
     """The answer broke off after the caller had seen some of it."""
 
     error: GatewayError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawChunks:
     """Whole SSE events as an OpenAI-compatible provider sent them, checked, ready to be forwarded."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawClosing:
     """The held-back end of a raw stream: the finishing chunk, and what the provider said of usage.
 
@@ -88,7 +89,7 @@ class RawClosing:
     usage_bytes: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawReply:
     """A whole plain answer of an OpenAI-compatible provider: its bytes and what they decode to."""
 

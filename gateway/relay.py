@@ -3,10 +3,10 @@ after that a failure is `Failed`, never two answers glued together."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
 
 from gateway.adapters import ADAPTERS
+from gateway.adapters.base import Adapter
 from gateway.breaker import breaker
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, UpstreamBroken, UpstreamError
@@ -15,51 +15,77 @@ from gateway.targets import Target
 from gateway.upstream import Upstream
 from gateway.usage import Tally
 
+Targets = tuple[Target, ...]
 
-async def relay(
-    upstream: Upstream, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
-) -> AsyncGenerator[Event, None]:
-    """Raises the first target's error when none of them starts."""
+
+async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> Sequence[Event]:
+    """A whole answer, after `Started`. Raises the first target's error when none of them answers."""
     first_error: GatewayError | None = None
     for target in breaker.order(targets):
         breaker.trying(target)
         tally.trying(target)
         try:
-            async with aclosing(_attempt(upstream, chat, target, tally)) as events:
-                async for event in events:
-                    yield event
-            return
+            events = await _adapter(target).complete(upstream, target, chat)
         except UpstreamError as error:
-            breaker.failed(target, error)
-            tally.tried(error)
+            _failed(target, error, tally)
             first_error = first_error or error
             if not error.fallback:
                 break
+        else:
+            _answered(target, tally)
+            return (Started(target.provider, target.public_id), *events)
     assert first_error is not None, "routing gives at least one target"
     raise first_error
 
 
-async def _attempt(upstream: Upstream, chat: ChatRequest, target: Target, tally: Tally) -> AsyncGenerator[Event, None]:
+async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> AsyncGenerator[Event, None]:
+    """Raises the first target's error when none of them starts."""
+    first_error: GatewayError | None = None
+    for target in breaker.order(targets):
+        breaker.trying(target)
+        tally.trying(target)
+        started = False
+        try:
+            events = _adapter(target).stream(upstream, target, chat)
+            try:
+                async for event in events:
+                    if not started:
+                        started = True
+                        tally.spoke()
+                        yield Started(target.provider, target.public_id)
+                    yield event
+            finally:
+                await events.aclose()
+            if not started:
+                raise UpstreamBroken(f"{target.provider} gave no answer.")
+        except UpstreamError as error:
+            _failed(target, error, tally)
+            if started:
+                yield Failed(error)
+                return
+            first_error = first_error or error
+            if not error.fallback:
+                break
+        else:
+            _answered(target, tally)
+            return
+    assert first_error is not None, "routing gives at least one target"
+    raise first_error
+
+
+def _adapter(target: Target) -> Adapter:
     adapter = ADAPTERS.get(target.adapter)
     if adapter is None:
         raise UpstreamBroken(f"{target.provider} speaks a protocol that is not installed.")
-    started = False
-    async with aclosing(adapter.answer(upstream, target, chat)) as events:
-        try:
-            async for event in events:
-                if not started:
-                    started = True
-                    tally.spoke()
-                    yield Started(target.provider, target.public_id)
-                yield event
-        except UpstreamError as error:
-            if not started:
-                raise
-            breaker.failed(target, error)
-            tally.tried(error)
-            yield Failed(error)
-            return
-    if not started:
-        raise UpstreamBroken(f"{target.provider} gave no answer.")
+    return adapter
+
+
+def _failed(target: Target, error: UpstreamError, tally: Tally) -> None:
+    breaker.failed(target, error)
+    tally.tried(error)
+
+
+def _answered(target: Target, tally: Tally) -> None:
     breaker.succeeded(target)
+    tally.spoke()
     tally.tried(None)

@@ -23,8 +23,8 @@ NOT_CHAT = ("image", "audio", "video", "embeddings")
 
 def targets_for(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> tuple[Target, ...]:
     """Raises ProviderNotFound, ModelNotFound, NotAllowed or Unavailable; never returns an empty tuple."""
-    found = tuple(_models_for(snapshot, model, provider, principal))
-    targets = tuple(target for item in found for target in _targets_of(item))
+    found = _models_for(snapshot, model, provider, principal)
+    targets = found[0].targets if len(found) == 1 else tuple(target for item in found for target in item.targets)
     if not targets:
         raise Unavailable("No credential is configured for this model.", code="no_credential", should_retry=False)
     return targets
@@ -32,7 +32,7 @@ def targets_for(snapshot: Snapshot, model: str, provider: str | None, principal:
 
 def resolve(snapshot: Snapshot, model: str, principal: Principal) -> tuple[ModelPolicy, ...]:
     """The models behind a public name. Raises as `targets_for` does."""
-    return tuple(_models_for(snapshot, model, None, principal))
+    return _models_for(snapshot, model, None, principal)
 
 
 def _models_for(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> tuple[ModelPolicy, ...]:
@@ -53,7 +53,7 @@ def _models_for(snapshot: Snapshot, model: str, provider: str | None, principal:
         return (_of_provider(owner, model.partition("/")[2], principal),)
     found = snapshot.by_model.get(model)
     if found:
-        return _by_priority(model for model in found if allowed(model, principal))
+        return _by_priority([model for model in found if allowed(model, principal)])
     return _named_provider(snapshot, model, principal)
 
 
@@ -110,7 +110,7 @@ def _automatic(snapshot: Snapshot, principal: Principal) -> tuple[ModelPolicy, .
     if entries:
         ordered = tuple(entry[2].model for entry in _shuffled((e.position, e.weight, e) for e in entries))
     else:
-        ordered = _by_priority(model for model in map(default_of, snapshot.providers) if model is not None)
+        ordered = _by_priority([model for model in map(default_of, snapshot.providers) if model is not None])
     usable = [model for model in ordered if has_credential(model.provider)] or list(ordered)
     permitted = [model for model in usable if allowed(model, principal) or _in_scope("default", principal)]
     real = [model for model in permitted if not model.provider.is_demo]
@@ -147,7 +147,9 @@ def _not_allowed(name: str) -> NotAllowed:
     return NotAllowed(f"This API key may not use the model {name!r}.", param="model")
 
 
-def _by_priority(models: Iterable[ModelPolicy]) -> tuple[ModelPolicy, ...]:
+def _by_priority(models: list[ModelPolicy]) -> tuple[ModelPolicy, ...]:
+    if len(models) == 1:
+        return (models[0],)
     return tuple(item[2] for item in _shuffled((m.provider.priority, m.provider.weight, m) for m in models))
 
 
@@ -162,22 +164,3 @@ def _shuffled(items: Iterable[tuple[int, int, T]]) -> Iterator[tuple[int, int, T
         while equals:
             chosen = 0 if len(equals) == 1 else random.choices(range(len(equals)), [item[1] for item in equals])[0]  # noqa: S311 - a share, not a secret
             yield equals.pop(chosen)
-
-
-def _targets_of(model: ModelPolicy) -> Iterator[Target]:
-    provider = model.provider
-    credentials = provider.credentials or (() if provider.needs_credential else ((0, ""),))
-    for credential_id, credential in credentials:
-        yield Target(
-            adapter=provider.adapter,
-            provider_id=provider.id,
-            provider=provider.name,
-            model_id=model.id,
-            public_id=model.public_id,
-            upstream_model=model.upstream_name,
-            endpoint=provider.endpoint,
-            credential_id=credential_id,
-            credential=credential,
-            asks_usage=provider.asks_usage,
-            prices=model.prices,
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +60,5 @@ class Target:
     credential: str = field(default="", repr=False)
     asks_usage: bool = True
     prices: tuple[PricePolicy, ...] = ()
+    # What the upstream client has worked out for this target: heads of requests, by path and kind.
+    prepared: dict[tuple[str, bool], Any] = field(default_factory=dict, repr=False, compare=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from gateway.chat import ChatRequest
@@ -12,10 +12,13 @@ from gateway.upstream import Upstream
 
 
 class Adapter(Protocol):
-    """`answer` raises UpstreamError while nothing was yielded if another target may be tried, and later
-    when the answer broke off. `label` is what people read; `local` needs no network and no base URL."""
+    """One protocol. `label` is what people read; `local` needs no network and no base URL."""
 
     label: str
     local: bool
 
-    def answer(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]: ...
+    async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
+        """A whole plain answer, never empty. Raises UpstreamError."""
+
+    def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
+        """Raises UpstreamError: while nothing was yielded another target may be tried, later the answer broke off."""

@@ -64,17 +64,25 @@ class DemoAdapter:
     label = "Demo (no model)"
     local = True
 
-    async def answer(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
-        messages = chat.messages()
-        pieces, spent, reason = _pieces(_answer(chat, messages), chat.stops(), chat.max_tokens())
-        choices = chat.body.get("n") or 1
-        for index in range(choices):
-            for piece in pieces:
-                yield TextDelta(piece, index) if isinstance(piece, str) else _indexed(piece, index)
-                if chat.stream:
-                    await asyncio.sleep(PACE_SECONDS)
-            yield Finished(reason, index)
-        yield Usage(_prompt_tokens(messages), spent * choices)
+    async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
+        return list(_events(chat))
+
+    async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
+        for event in _events(chat):
+            yield event
+            if not isinstance(event, (Finished, Usage)):
+                await asyncio.sleep(PACE_SECONDS)
+
+
+def _events(chat: ChatRequest) -> Iterator[Event]:
+    messages = chat.messages()
+    pieces, spent, reason = _pieces(_answer(chat, messages), chat.stops(), chat.max_tokens())
+    choices = chat.body.get("n") or 1
+    for index in range(choices):
+        for piece in pieces:
+            yield TextDelta(piece, index) if isinstance(piece, str) else _indexed(piece, index)
+        yield Finished(reason, index)
+    yield Usage(_prompt_tokens(messages), spent * choices)
 
 
 def _indexed(piece: ToolCallDelta, index: int) -> ToolCallDelta:

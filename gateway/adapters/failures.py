@@ -42,6 +42,15 @@ def seconds(value: str | None) -> float | None:
     return min(max(0.0, found), LONGEST_WAIT) if math.isfinite(found) else None
 
 
+def waiting(whole: str | None, milliseconds: str | None) -> float | None:
+    """Seconds until the provider wants to be asked again, by its `Retry-After` and `Retry-After-Ms`."""
+    try:
+        exactly = float(milliseconds or "") / 1000
+    except ValueError:
+        exactly = math.nan
+    return min(max(0.0, exactly), LONGEST_WAIT) if math.isfinite(exactly) else seconds(whole)
+
+
 def masked(text: str, credential: str) -> str:
     """One line of at most a kilobyte; every 8 or more characters in a row of the credential are struck out."""
     line = CONTROL.sub(" ", text).strip()[: MAX_MESSAGE * 4]
@@ -83,8 +92,7 @@ def _text(value: Any) -> str | None:
 def from_reply(target: Target, reply: Reply) -> UpstreamError:
     """The error for an answer whose status is not 200."""
     status, name = reply.status, target.provider
-    headers = {key.lower(): value for key, value in reply.headers.items()}
-    retry_after = seconds(headers.get("retry-after"))
+    retry_after = waiting(reply.header(b"retry-after"), reply.header(b"retry-after-ms"))
     if status in (401, 402, 403):
         return UpstreamRefused(f"{name} refused the gateway's credential.", should_retry=False, retry_after=retry_after)
     error = _error_object(reply.body)

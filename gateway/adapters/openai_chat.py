@@ -8,7 +8,7 @@ may have to ride on it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import orjson
@@ -41,10 +41,10 @@ class OpenAIChatAdapter:
     label = "OpenAI-compatible"
     local = False
 
-    async def answer(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
-        if not chat.stream:
-            yield parse_reply(target, await upstream.call(target, PATH, wire_body(chat, target)))
-            return
+    async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
+        return (parse_reply(target, await upstream.call(target, PATH, wire_body(chat, target))),)
+
+    async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         stream = await upstream.open_stream(target, PATH, wire_body(chat, target))
         if isinstance(stream, Reply):
             raise from_reply(target, stream)
@@ -80,10 +80,18 @@ def parse_reply(target: Target, reply: Reply) -> RawReply:
         raise UpstreamBroken(f"{target.provider} sent an answer that is not a completion.")
     if body.get("error"):
         raise from_object(target, body["error"])
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+    if not _are_objects(body.get("choices")):
         raise UpstreamBroken(f"{target.provider} sent an answer that is not a completion.")
     return RawReply(reply.body, body)
+
+
+def _are_objects(choices: Any) -> bool:
+    if type(choices) is not list:
+        return False
+    for choice in choices:  # noqa: SIM110 - a generator costs three times as much, for every chunk
+        if type(choice) is not dict:
+            return False
+    return True
 
 
 class ChunkReader:
@@ -129,7 +137,10 @@ class ChunkReader:
             for event in events:
                 if self.done:
                     break
-                self._take(event, out)
+                if not (self._speaking and self._finish is None and _is_delta(event)):
+                    self._take(event, out)
+                else:
+                    out.append(event)
         except UpstreamError as error:
             if not out:
                 raise
@@ -168,7 +179,7 @@ class ChunkReader:
             else:
                 self._hold(event, out)
             return
-        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        if not _are_objects(choices):
             raise UpstreamBroken(f"{self._target.provider} sent a chunk without readable choices.")
         if self._finish is not None:
             # With several choices each has its own end; only the last one is held.
@@ -196,6 +207,20 @@ class ChunkReader:
             self._speaking = True
             out.extend(self._opening)
             self._opening = []
+
+
+def _is_delta(event: bytes) -> bool:
+    """Whether this is what nearly all events are: one line of JSON with one choice that goes on."""
+    if not event.startswith(b"data: {") or b"\n" in event:
+        return False
+    try:
+        chunk = orjson.loads(event[6:])
+    except orjson.JSONDecodeError:
+        return False
+    choices = chunk.get("choices")
+    if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
+        return False
+    return not choices[0].get("finish_reason") and not chunk.get("error")
 
 
 def _says_something(delta: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+MARK = b"\xef\xbb\xbf"
 
 
 class EventTooLarge(Exception):
@@ -13,7 +14,9 @@ class EventSplitter:
     """Feed it bytes as they come; it gives whole events, each without the blank line that ends it."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        # What has no end yet; growing in place, or an event in small packets would cost its length with each.
+        self._rest: bytes | bytearray = b""
+        self._mark = b""
         self._carriage = False
         self._begun = False
 
@@ -29,23 +32,28 @@ class EventSplitter:
                 self._rest += data
                 self._bounded()
                 return []
-            data = self._rest + data
-        *events, self._rest = data.split(b"\n\n")
+            data = b"".join((self._rest, data))
+        *events, rest = data.split(b"\n\n")
+        self._rest = bytearray(rest) if rest else rest
         self._bounded()
         return [event for event in events if event]
 
     def end(self) -> list[bytes]:
         """What was left without its blank line: servers do forget it after the last event."""
-        rest, self._rest = self._rest.strip(b"\n"), b""
-        return [rest] if rest else []
+        rest, self._rest = (self._mark + self._rest).strip(b"\n"), b""
+        return [bytes(rest)] if rest else []
 
     def _bounded(self) -> None:
         if len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLarge
 
     def _without_mark(self, data: bytes) -> bytes:
-        self._begun = bool(data)
-        return data.removeprefix(b"\xef\xbb\xbf")
+        data, self._mark = self._mark + data, b""
+        if len(data) < len(MARK) and MARK.startswith(data):
+            self._mark = data
+            return b""
+        self._begun = True
+        return data.removeprefix(MARK)
 
     def _newlines(self, data: bytes) -> bytes:
         # A packet may end between CR and LF: the LF that follows belongs to the same line end.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 from typing import Any
 
 import pytest
+import uvloop
 
 from gateway import upstream as module
 from gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
 from gateway.targets import Endpoint, Target, Timeouts
-from gateway.upstream import PublicResolver, Reply, Upstream, UpstreamStream
+from gateway.upstream import Reply, Upstream, UpstreamStream, connection, pool
 from tests.support import answers
 from tests.support.provider import ScriptedProvider
 
@@ -133,11 +135,11 @@ def test_an_error_body_that_never_ends_is_not_waited_for(
 
 
 def test_answers_are_bounded(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr(connection, "MAX_REPLY_BYTES", 1000)
     provider.enqueue(answers.raw(b"x" * 1001))
     with pytest.raises(UpstreamBroken, match="more than"):
         call(target(provider.base_url))
-    monkeypatch.setattr(module, "MAX_ERROR_BYTES", 1000)
+    monkeypatch.setattr(connection, "MAX_ERROR_BYTES", 1000)
     provider.enqueue(answers.raw(b"x" * 5000, status=500))
     assert call(target(provider.base_url)).status == 500
 
@@ -153,9 +155,7 @@ def test_a_connection_is_used_again_after_a_stream(provider: ScriptedProvider) -
                 pass
             stream.finish()
             await asyncio.sleep(0.1)
-        connector = client._session(False).connector
-        assert connector is not None
-        assert sum(len(kept) for kept in connector._conns.values()) == 1  # type: ignore[attr-defined]
+        assert client._pool(asyncio.get_running_loop()).idle() == 1
         await client.close()
 
     asyncio.run(run())
@@ -192,20 +192,56 @@ def test_private_addresses_are_refused_at_use(provider: ScriptedProvider, host: 
 
 def test_a_name_with_one_private_address_is_refused_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(*addresses: str) -> Any:
-        resolver = PublicResolver()
+        loop = asyncio.get_running_loop()
 
-        async def answer(*_: Any) -> list[dict[str, Any]]:
-            return [
-                {"hostname": "x", "host": address, "port": 443, "family": 2, "proto": 0, "flags": 0}
-                for address in addresses
-            ]
+        async def answer(*_: Any, **__: Any) -> list[Any]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443)) for address in addresses]
 
-        monkeypatch.setattr(resolver._resolver, "resolve", answer)
-        try:
-            return await resolver.resolve("x", 443)
-        finally:
-            await resolver.close()
+        monkeypatch.setattr(loop, "getaddrinfo", answer)
+        return await pool.Pool(loop)._addresses("x", 443, guarded=True)
 
     assert len(asyncio.run(run("8.8.8.8", "1.1.1.1"))) == 2
-    with pytest.raises(module.PrivateAddress):
+    with pytest.raises(pool.PrivateAddress):
         asyncio.run(run("8.8.8.8", "10.0.0.1"))
+
+
+def test_a_caller_that_reads_slowly_is_not_the_providers_silence(provider: ScriptedProvider) -> None:
+    piece = {"content": "x" * 100_000}
+    provider.enqueue(answers.sse(answers.events_of([piece] * 100)))
+    limits = Timeouts(gap=0.3)
+
+    async def run() -> bytes:
+        client = Upstream()
+        stream = await client.open_stream(target(provider.base_url, timeouts=limits), PATH, BODY)
+        assert isinstance(stream, UpstreamStream)
+        data = await stream.read()
+        stream.heard()
+        await asyncio.sleep(1)
+        while b"[DONE]" not in data[-100:]:
+            found = await stream.read()
+            assert found, "the answer ended early"
+            data += found
+        stream.finish()
+        await client.close()
+        return data
+
+    assert asyncio.run(run()).count(b"xx") >= 100
+
+
+def test_an_answer_that_begins_when_its_time_is_over(provider: ScriptedProvider) -> None:
+    """A busy loop runs the timer late; uvloop's own timers have no time to ask for when they are due at once."""
+    provider.enqueue(answers.stream("hello"))
+
+    async def run() -> None:
+        client = Upstream()
+        made = target(provider.base_url)
+        stream = await client.open_stream(made, PATH, BODY)
+        assert isinstance(stream, UpstreamStream)
+        late = UpstreamStream(stream._pool, stream._origin, stream._connection, made, stream._loop.time() - 1000)
+        late.heard()
+        assert await late.read()
+        late.finish()
+        stream.close()
+        await client.close()
+
+    uvloop.run(run())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import openai
@@ -35,6 +37,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def raw_request(url: str, key: str, body: Any, receive_buffer: int = 0) -> socket.socket:
+    """A connection on which one chat request was sent; what becomes of it is the test's."""
+    parts = urlsplit(url)
+    data = json.dumps(body).encode()
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.connect((parts.hostname or "127.0.0.1", parts.port or 80))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+    connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    return connection
 
 
 class _Clients:
@@ -199,7 +214,9 @@ def make_template(folder: Path, **environment: str) -> Path:
 def _environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
     # Tests name their database; the run's own is not for processes that migrate and write.
     inherited = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
-    return {**inherited, "DATA_DIR": str(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **more}
+    # Nobody balances load over a test's server, so it need not wait for that when it stops.
+    own = {"DATA_DIR": str(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "DRAIN_SECONDS": "0"}
+    return {**inherited, **own, **more}
 
 
 class GatewayProcess(_Clients):
@@ -230,7 +247,7 @@ class GatewayProcess(_Clients):
             )
         return self
 
-    def start(self, timeout: float = 30) -> Self:
+    def start(self, timeout: float = 50) -> Self:
         """Returns once it answers; raises AssertionError with its output when it ends before."""
         self.spawn()
         deadline = time.monotonic() + timeout

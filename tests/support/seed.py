@@ -1,4 +1,4 @@
-"""Run by `make_template`: makes secrets, migrates, and gives a first admin a key, written to DATA_DIR/key."""
+"""Run by `make_template`: secrets, tables, static files, and a first admin whose key is written to DATA_DIR/key."""
 
 import os
 from pathlib import Path
@@ -19,6 +19,8 @@ def main() -> None:
     from tests.people import charlie
 
     call_command("migrate", verbosity=0)
+    # Once here, rather than in each server that starts on a copy.
+    call_command("collectstatic", interactive=False, verbosity=0)
     _, plain = ApiKey.make(charlie(), "first")
     (folder / "key").write_text(plain, encoding="utf-8")
 

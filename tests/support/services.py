@@ -18,6 +18,7 @@ POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome") or ""
 NODE_MODULES = ROOT / "tests/clients/node/node_modules/openai"
+REDIS_SERVER = shutil.which("redis-server") or ""
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
 CONSOLE_SCRIPT = Path(sys.executable).with_name("g4fsite")
 ENGINE_PYTHON = Path(os.environ.get("G4FSITE_ENGINE_PYTHON") or ROOT / ".venv-engine/bin/python")
@@ -36,6 +37,7 @@ def _listens(url: str, port: int) -> bool:
 KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
     "postgres": (lambda: _listens(POSTGRES_URL, 5432), "start PostgreSQL on 127.0.0.1:5432 or set TEST_POSTGRES_URL"),
     "redis": (lambda: _listens(REDIS_URL, 6379), "start Redis on 127.0.0.1:6379 or set TEST_REDIS_URL"),
+    "redis server": (lambda: bool(REDIS_SERVER), "install the package redis-server"),
     "browser": (lambda: bool(CHROMIUM), "install the package chromium or set CHROMIUM to its path"),
     "node": (
         lambda: bool(shutil.which("node")) and NODE_MODULES.exists(),

@@ -37,7 +37,9 @@ def ask(text: str = "Hello", **body: Any) -> list[Event]:
 
     async def collect() -> list[Event]:
         chat = ChatRequest("demo", None, bool(body.get("stream")), False, body)
-        return [event async for event in DemoAdapter().answer(upstream, TARGET, chat)]
+        if not chat.stream:
+            return list(await DemoAdapter().complete(upstream, TARGET, chat))
+        return [event async for event in DemoAdapter().stream(upstream, TARGET, chat)]
 
     return asyncio.run(collect())
 

@@ -7,7 +7,7 @@ import email.utils
 
 import pytest
 
-from gateway.adapters.failures import from_reply, masked, seconds
+from gateway.adapters.failures import from_reply, masked, seconds, waiting
 from gateway.errors import UpstreamBroken, UpstreamLimited, UpstreamRefused, UpstreamRejected, UpstreamTimeout
 from gateway.targets import Endpoint, Target
 from gateway.upstream import Reply
@@ -17,7 +17,8 @@ TARGET = Target("openai_chat", 1, "Acme", 1, "m", "m", Endpoint("Acme", "https:/
 
 
 def error(status: int, body: bytes = b"", **headers: str) -> object:
-    return from_reply(TARGET, Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
+    said = tuple((name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items())
+    return from_reply(TARGET, Reply(status, said, body))
 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
@@ -99,3 +100,12 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert seconds("-3") == 0
     assert seconds("soon") is None
     assert seconds(None) is None
+
+
+def test_milliseconds_are_more_exact_than_seconds() -> None:
+    assert waiting("9", "1500") == 1.5
+    assert waiting("9", "soon") == 9
+    assert waiting(None, "-4") == 0
+    assert waiting(None, "120000") == 120
+    assert waiting(None, "inf") is None
+    assert waiting(None, None) is None

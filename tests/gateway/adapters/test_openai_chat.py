@@ -146,4 +146,4 @@ def test_it_keeps_quiet_about_usage_where_the_server_refuses_it() -> None:
 )
 def test_a_plain_answer_must_be_a_completion(body: bytes) -> None:
     with pytest.raises(UpstreamBroken):
-        parse_reply(TARGET, Reply(200, {}, body))
+        parse_reply(TARGET, Reply(200, (), body))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -31,7 +32,13 @@ def test_it_gives_the_same_events_however_packets_are_cut(newline: bytes) -> Non
 
 
 def test_it_drops_a_byte_order_mark() -> None:
-    assert EventSplitter().feed(b"\xef\xbb\xbfdata: 1\n\n") == [b"data: 1"]
+    data = b"\xef\xbb\xbfdata: 1\n\n"
+    for end in range(len(data)):
+        assert cut(data, [end]) == [b"data: 1"]
+    assert cut(data, [1, 2, 3]) == [b"data: 1"]
+    # Once only, and nothing that merely begins like it is lost.
+    assert cut(b"\xef\xbb", [1]) == [b"\xef\xbb"]
+    assert cut(b"\xef\xbb\xbf" + data, [4]) == [data.strip()]
 
 
 def test_it_gives_the_last_event_without_its_blank_line() -> None:
@@ -64,3 +71,14 @@ def test_it_assembles_four_mebibytes_and_no_more() -> None:
 )
 def test_it_reads_names_and_data(event: bytes, name: str, data: bytes) -> None:
     assert payload(event) == (name, data)
+
+
+def test_a_large_event_in_small_packets_costs_its_length_once() -> None:
+    """Quadratic, this takes minutes, in which nobody else is answered."""
+    splitter, piece = EventSplitter(), b"x" * 64
+    begun = time.process_time()
+    for _ in range(MAX_EVENT_BYTES // len(piece)):
+        assert splitter.feed(piece) == []
+    assert time.process_time() - begun < 5
+    with pytest.raises(EventTooLarge):
+        splitter.feed(b"x")

@@ -1,0 +1,96 @@
+"""What is sent to a provider, made from constants and its row; nothing of a caller's request travels in the head."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlencode, urlsplit
+
+from gateway.errors import UpstreamBroken
+from gateway.targets import Endpoint, Target
+from gateway.upstream.pool import Origin, Proxy
+
+USER_AGENT = "g4fsite/0.1"
+PORTS = {"http": 80, "https": 443}
+UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+RESOURCE = re.compile(r"[\x21-\x7e]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """`head` lacks the length of the body and the blank line, which end it."""
+
+    origin: Origin
+    head: bytes
+
+
+def prepared(target: Target, path: str, *, stream: bool) -> Prepared:
+    """Made once per target and path. Raises UpstreamBroken for a row that cannot be sent to."""
+    found: Prepared | None = target.prepared.get((path, stream))
+    if found is None:
+        found = target.prepared[path, stream] = _prepare(target, path, stream=stream)
+    return found
+
+
+def _prepare(target: Target, path: str, *, stream: bool) -> Prepared:
+    endpoint = target.endpoint
+    headers = _headers(endpoint, target.credential, stream=stream)
+    try:
+        url = urlsplit(_url(endpoint, target.credential, path))
+        port = url.port or PORTS[url.scheme]
+        host = url.hostname or ""
+        proxy = _proxy(endpoint.proxy) if endpoint.proxy else None
+    except (ValueError, KeyError) as error:
+        raise UpstreamBroken(f"The connection to {target.provider} failed.") from error
+    resource = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    if not host or not RESOURCE.match(resource):
+        raise UpstreamBroken(f"The connection to {target.provider} failed.")
+    # A row's own Host names a virtual server behind the address.
+    authority = headers.pop("host", url.netloc.rpartition("@")[2])
+    relayed = b""
+    if proxy is not None and url.scheme == "http":
+        # RFC 9112, section 3.2.2: to a proxy the whole address is said.
+        resource = f"http://{url.netloc}{resource}"
+        relayed = proxy.credentials
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {"host": authority, **headers}.items())
+    head = f"POST {resource} HTTP/1.1\r\n{lines}".encode() + relayed + b"content-length: "
+    return Prepared(Origin(url.scheme, host, port, not endpoint.allow_private, proxy), head)
+
+
+def _headers(endpoint: Endpoint, credential: str, *, stream: bool) -> dict[str, str]:
+    """By lower-case name; the row's own replace ours. Raises UpstreamBroken when one cannot be sent."""
+    headers = {
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+        "accept-encoding": "identity",
+        "user-agent": USER_AGENT,
+    }
+    headers.update((name.lower(), value) for name, value in endpoint.headers)
+    if credential and endpoint.auth_style == "bearer":
+        headers["authorization"] = f"Bearer {credential}"
+    elif credential and endpoint.auth_style == "header":
+        headers[endpoint.auth_name.lower()] = credential
+    for name in ("content-length", "transfer-encoding", "connection"):
+        headers.pop(name, None)
+    if not all(NAME.match(name) and not UNSAFE.search(value) for name, value in headers.items()):
+        raise UpstreamBroken(f"{endpoint.name} is configured with a header that cannot be sent.")
+    return headers
+
+
+def _url(endpoint: Endpoint, credential: str, path: str) -> str:
+    query = endpoint.query
+    if credential and endpoint.auth_style == "query":
+        query = "&".join(filter(None, (query, urlencode({endpoint.auth_name: credential}))))
+    return endpoint.base_url + path + (f"?{query}" if query else "")
+
+
+def _proxy(url: str) -> Proxy:
+    """Raises ValueError or KeyError."""
+    parts = urlsplit(url)
+    credentials = b""
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        credentials = b"proxy-authorization: Basic %b\r\n" % base64.b64encode(pair)
+    return Proxy(parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme], credentials)
