@@ -10,8 +10,10 @@ import asyncio
 import logging
 import os
 import re
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import chain
 
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
@@ -19,9 +21,9 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 
 from g4fsite.runtime import runtime
-from gateway.errors import BadRequest, GatewayError, Unavailable
+from gateway.errors import BadRequest, GatewayError, ServerStopping, Unavailable
 from gateway.snapshot import store
-from gateway.surfaces.exchange import Message, Receive, Scope, Send
+from gateway.surfaces.exchange import Connection, Message, Receive, Scope, Send
 from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_url
 
 log = logging.getLogger("g4fsite.request")
@@ -35,6 +37,7 @@ MAX_PATH = 2048
 MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 200
 MIN_BYTES_PER_SECOND = 4096
+LAST_WORD_SECONDS = 1.0
 # Controls, and characters that reverse or hide text in logs.
 BAD_PATH = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
 # Django undoes octal escapes in quoted cookies, and its sessions then meet a NUL.
@@ -42,7 +45,7 @@ ODD_COOKIE = re.compile(rb"\\[0-3][0-7]{2}")
 CHARSET = re.compile(rb"(?i);\s*charset\s*=\s*\"?([^\s;\"]*)")
 CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin-1")
 CREDENTIAL_HEADERS = (b"authorization", b"g4f-api-key", b"x-api-key", b"cookie")
-SINGLE_HEADERS = (b"host", b"content-length", b"content-type", b"origin")
+SINGLE_HEADERS = frozenset((b"host", b"content-length", b"content-type", b"origin"))
 
 
 class Body:
@@ -52,11 +55,13 @@ class Body:
     then answers with `problem`.
     """
 
-    def __init__(self, receive: Receive) -> None:
-        self.problem: BadRequest | None = None
+    problem: BadRequest | None = None
+    done = False
+    _size = 0
+
+    def __init__(self, receive: Receive, connection: Connection | None = None) -> None:
+        self._connection = connection
         self._receive = receive
-        self._size = 0
-        self.done = False
         self._started = time.monotonic()
 
     async def receive(self) -> Message:
@@ -70,11 +75,11 @@ class Body:
 
     async def _counted(self) -> Message:
         """Raises BadRequest 413 or 408."""
-        try:
-            async with asyncio.timeout(settings.BODY_STALL_SECONDS):
-                message = await self._receive()
-        except TimeoutError:
-            raise BadRequest("The request's body stopped arriving.", status=408, code="request_timeout") from None
+        if self._connection is not None and self._connection.has_message():
+            # Most bodies arrive with their head: no timer for those.
+            message = await self._receive()
+        else:
+            message = await self._in_time()
         self._size += len(message.get("body", b""))
         self.done = not message.get("more_body", False)
         if self._size > settings.MAX_BODY_BYTES:
@@ -83,6 +88,13 @@ class Body:
         if not self.done and late > 0 and self._size < late * MIN_BYTES_PER_SECOND:
             raise BadRequest("The request's body arrives too slowly.", status=408, code="request_timeout")
         return message
+
+    async def _in_time(self) -> Message:
+        try:
+            async with asyncio.timeout(settings.BODY_STALL_SECONDS):
+                return await self._receive()
+        except TimeoutError:
+            raise BadRequest("The request's body stopped arriving.", status=408, code="request_timeout") from None
 
 
 def too_large() -> BadRequest:
@@ -95,19 +107,33 @@ class Edge:
     def __init__(self, app: App) -> None:
         self._app = app
         self._hosts: set[bytes] = set()
+        self._under_way = 0
+        self._max_under_way = settings.MAX_REQUESTS or sys.maxsize
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = "req_" + os.urandom(16).hex()
+        # The time comes first, so that rows are added at the end of the index by which they are unique.
+        request_id = f"req_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
         # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
         headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
-        scope = {**scope, "headers": headers, "g4f.request_id": request_id, "g4f.started": time.perf_counter()}
-        body = Body(receive)
-        response = Response(scope, send, request_id, body)
+        connection: Connection | None = scope.get("g4f.connection")
+        body = Body(receive, connection)
+        response = Response(send, request_id, body, connection)
+        response.scope = scope = {
+            **scope,
+            "headers": headers,
+            "g4f.request_id": request_id,
+            "g4f.started": time.perf_counter(),
+            "g4f.whole": response.sent_whole,
+        }
+        self._under_way += 1
         try:
-            await runtime.ensure_started()
+            if self._under_way > self._max_under_way and scope["path"] not in HEALTH_PATHS:
+                raise Unavailable("The server has as many requests under way as it takes.", code="overloaded")
+            if not runtime.started:
+                await runtime.ensure_started()
             self._check(scope)
             preflight = _preflight(scope)
             if preflight is not None:
@@ -118,11 +144,19 @@ class Edge:
                 await response.error(body.problem)
         except GatewayError as error:
             await response.error(error)
+        except asyncio.CancelledError:
+            # Only a server that stops cancels. A caller who does not read must not hold it up any longer.
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await response.error(ServerStopping())
         except Exception:
             log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
             await response.error(
                 GatewayError(f"The server had an error. Its log has it under {request_id}.", code="internal_error")
             )
+        finally:
+            self._under_way -= 1
+            # Else it and the response would keep each other until the collector comes.
+            scope.pop("g4f.whole", None)
 
     def _check(self, scope: Scope) -> None:
         path = scope["path"]
@@ -139,22 +173,21 @@ class Edge:
             )
 
     def _check_headers(self, scope: Scope) -> None:
-        seen: dict[bytes, bytes] = {}
-        size = 0
-        if len(scope["headers"]) > MAX_HEADERS:
+        headers = scope["headers"]
+        if len(headers) > MAX_HEADERS:
             raise BadRequest("The request has too many headers.", status=431, code="headers_too_large")
-        for name, value in scope["headers"]:
-            size += len(name) + len(value)
-            if name in SINGLE_HEADERS and seen.setdefault(name, value) != value:
-                raise BadRequest(f"The header {name.decode()} was sent twice.", code="invalid_header")
-        if size > MAX_HEADER_BYTES:
+        if len(b"".join(chain.from_iterable(headers))) > MAX_HEADER_BYTES:
             raise BadRequest("The request's headers are too large.", status=431, code="headers_too_large")
+        seen = dict(headers)
+        if len(seen) != len(headers):
+            _check_repeated(headers)
+        if b"cookie" in seen and any(name == b"cookie" and ODD_COOKIE.search(value) for name, value in headers):
+            raise BadRequest("A cookie holds an escaped control character.", code="invalid_header")
         host = seen.get(b"host", b"")
         if host not in self._hosts:
             self._check_host(host)
-        if any(name == b"cookie" and ODD_COOKIE.search(value) for name, value in scope["headers"]):
-            raise BadRequest("A cookie holds an escaped control character.", code="invalid_header")
-        charset = CHARSET.search(seen.get(b"content-type", b""))
+        scope["g4f.content_type"] = kind = seen.get(b"content-type", b"")
+        charset = CHARSET.search(kind) if b";" in kind else None
         if charset and charset.group(1).lower() not in CHARSETS:
             raise BadRequest("Unsupported charset; send UTF-8.", status=415, code="unsupported_media_type")
         length = seen.get(b"content-length", b"0")
@@ -171,45 +204,62 @@ class Edge:
             self._hosts.add(host)
 
 
+def _check_repeated(headers: list[tuple[bytes, bytes]]) -> None:
+    """Raises BadRequest when a header that has one value came with two."""
+    seen: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in SINGLE_HEADERS and seen.setdefault(name, value) != value:
+            raise BadRequest(f"The header {name.decode()} was sent twice.", code="invalid_header")
+
+
 class Response:
     """Adds what every response carries, and knows whether an error can still become a status."""
 
-    def __init__(self, scope: Scope, send: Send, request_id: str, body: Body) -> None:
-        self._scope = scope
+    scope: Scope
+    _started = False
+    _over = False
+
+    def __init__(self, send: Send, request_id: str, body: Body, connection: Connection | None = None) -> None:
+        self._connection = connection
         self._body = body
         self._send = send
         self._request_id = request_id.encode()
-        self._started = False
-        self._over = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-            message["headers"] = self._headers(message)
+            message["headers"] = self._headers(message.get("headers", ()))
         elif not message.get("more_body"):
             self._over = True
         await self._send(message)
 
-    def _headers(self, message: Message) -> list[tuple[bytes, bytes]]:
-        headers = [(bytes(name), bytes(value)) for name, value in message.get("headers", ())]
+    def sent_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """An answer in one piece, where the connection is our own server's; False when it must go as messages."""
+        if self._connection is None or self._started:
+            return False
+        self._started = self._over = self._connection.whole(status, self._headers(headers), body)
+        return self._over
+
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers = list(given)
         names = {name.lower() for name, _ in headers}
         headers.append((b"x-request-id", self._request_id))
         if b"x-content-type-options" not in names:
             headers.append((b"x-content-type-options", b"nosniff"))
-        if b"openai-processing-ms" not in names and self._scope["path"].startswith(("/v1", "/api/")):
-            elapsed = (time.perf_counter() - self._scope["g4f.started"]) * 1000
+        if b"openai-processing-ms" not in names and self.scope["path"].startswith(("/v1", "/api/")):
+            elapsed = (time.perf_counter() - self.scope["g4f.started"]) * 1000
             headers.append((b"openai-processing-ms", b"%d" % elapsed))
-        if not self._body.done and _has_body(self._scope) and b"connection" not in names:
+        if not self._body.done and _has_body(self.scope) and b"connection" not in names:
             # The rest of the body will not be read, and must not be taken for the next request's time.
             headers.append((b"connection", b"close"))
-        if b"cache-control" not in names and any(n in CREDENTIAL_HEADERS for n, _ in self._scope["headers"]):
+        if b"cache-control" not in names and any(n in CREDENTIAL_HEADERS for n, _ in self.scope["headers"]):
             headers.append((b"cache-control", b"no-store"))
-        return headers + _cors(self._scope)
+        return headers + _cors(self.scope) if settings.CORS_ALLOWED_ORIGINS else headers
 
     async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         headers = [*headers, (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": b"" if self._scope["method"] == "HEAD" else body})
+        await self.send({"type": "http.response.body", "body": b"" if self.scope["method"] == "HEAD" else body})
 
     async def error(self, error: GatewayError) -> None:
         if self._over:
@@ -217,6 +267,7 @@ class Response:
         if self._started:
             # Too late for a status: the connection is cut, so that no client takes the rest for whole.
             raise ConnectionAbortedError("the answer broke off")
+        error.named(self._request_id.decode())
         headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *error_headers(error)]
         await self.whole(error.status, headers, error_bytes(error))
 

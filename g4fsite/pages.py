@@ -92,9 +92,16 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
     return render(request, "404.html", status=404)
 
 
+def request_id(request: HttpRequest) -> str:
+    """Empty where the request did not come through the edge."""
+    return str(getattr(request, "scope", {}).get("g4f.request_id", ""))
+
+
 def unavailable(request: HttpRequest) -> HttpResponse:
     if wants_json(request):
-        return json_error(Unavailable("The database is busy or away. Try again.", retry_after=RETRY_AFTER))
+        away = Unavailable("The database is busy or away. Try again.", retry_after=RETRY_AFTER)
+        away.named(request_id(request))
+        return json_error(away)
     response = HttpResponse(loader.get_template("503.html").render(), status=503)
     response["Retry-After"] = str(RETRY_AFTER)
     return response
@@ -105,7 +112,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if database_away(sys.exception()):
         return unavailable(request)
     if wants_json(request):
-        request_id = getattr(request, "scope", {}).get("g4f.request_id", "")
-        return json_error(GatewayError(f"The server had an error. Its log has it under {request_id}."))
+        return json_error(GatewayError(f"The server had an error. Its log has it under {request_id(request)}."))
     # Whatever broke may break again: this page asks for nothing.
     return HttpResponse(loader.get_template("500.html").render(), status=500)

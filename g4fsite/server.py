@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import shutil
 import socket
 import sys
+import termios
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import uvicorn
 from django.conf import settings
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import ChangeReload, multiprocess
+from uvicorn.supervisors import ChangeReload
+
+from g4fsite.cycle import Cycle
+from g4fsite.draining import draining
+from g4fsite.stopping import Server
+from g4fsite.supervisor import Supervisor
 
 HEADER_SECONDS = 20.0
+# The supervisor kills a worker that is silent for longer; on a busy machine a start alone may take some seconds.
+HEALTHCHECK_SECONDS = 30
+# How long a caller may take nothing of what waits for it.
+READER_SECONDS = 60.0
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_BODY = (
     b'{"error":{"message":"The request\'s headers are too large.","type":"invalid_request_error",'
@@ -30,26 +42,33 @@ HEAD_TOO_LARGE = (
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """uvicorn waits for ever on a half-sent header; this closes such a connection after HEADER_SECONDS."""
+    """uvicorn waits for ever on a half-sent header; this closes such a connection after HEADER_SECONDS, and one whose
+    caller reads nothing of its answer after READER_SECONDS.
+
+    It also tells the chat path when its caller leaves, which saves a task per request (`exchange.Connection`).
+    """
 
     _header_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
     _in_head = True
     _head_bytes = 0
+    _left: Callable[[], None] | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._arm()
 
     def data_received(self, data: bytes) -> None:
-        # Between two requests, and after an answer that came before the body's end, bytes must become a request soon.
-        if self._header_timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._arm()
         # The parser collects a head of any size; the edge would see it only when it is whole.
-        self._head_bytes += len(data) if self._in_head else 0
-        if self._head_bytes > MAX_HEAD_BYTES and self._in_head and self._head_bytes > len(data):
-            self._refuse_head()
-            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and self._head_bytes > len(data):
+                self._refuse_head()
+                return
         super().data_received(data)
+        # Between two requests, and after an answer that came before the body's end, bytes must become a request soon.
+        if self._header_timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
+            self._arm()
 
     def _refuse_head(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
@@ -59,11 +78,14 @@ class DeadlineProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head, self._head_bytes = True, 0
-        self._arm()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
-            super().on_header(name, value)
+            # As uvicorn does it, here because a call more for every header adds up.
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
             return
         # A trailer: never a header, and not collected.
         self._head_bytes += len(name) + len(value)
@@ -74,10 +96,70 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._disarm()
         self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
+        if isinstance(self.cycle, Cycle):
+            self.cycle.watch = self.watch
+            self.scope["g4f.connection"] = self.cycle  # type: ignore[typeddict-unknown-key]
+        if draining.closing and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._stop_waiting()
         super().connection_lost(exc)
+        left, self._left = self._left, None
+        if left is not None:
+            left()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader(self._unread())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_waiting()
+
+    def _wait_for_reader(self, unread: int) -> None:
+        self._reader_timer = self.loop.call_later(READER_SECONDS, self._check_reader, unread)
+
+    def _stop_waiting(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _check_reader(self, before: int) -> None:
+        unread = self._unread()
+        if unread < before:
+            self._wait_for_reader(unread)
+        else:
+            # Closing would wait for the reader, too.
+            self.transport.abort()
+
+    def _unread(self) -> int:
+        """Bytes that wait for the caller, here and in the kernel, which takes them in large lumps."""
+        queued = bytearray(4)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
+    def watch(self, left: Callable[[], None] | None) -> None:
+        self._left = left
+        if left is not None:
+            # A large body may have stopped the reading, and an end that is not read is not noticed.
+            self.flow.resume_reading()
+            if self.transport.is_closing():
+                left()
+
+    def drain(self, seconds: float) -> None:
+        """Ends the connection with its next answer that can still say so, or after so many idle seconds.
+
+        Closing at once, idle or after an answer that has not said so, would meet requests that are just being sent.
+        """
+        self.timeout_keep_alive = seconds  # type: ignore[assignment]  # call_later takes parts of a second
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+        elif not (seconds and self.cycle.response_started):
+            self.cycle.keep_alive = False
 
     def _arm(self) -> None:
         self._disarm()
@@ -91,30 +173,6 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _overdue(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
-
-
-class Server(uvicorn.Server):
-    """The first signal lets the answers under way finish within the grace period; a second Ctrl-C ends them.
-
-    A second SIGTERM does not: after Ctrl-C in a terminal, which reaches every process, the supervisor sends one more.
-    """
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        # Ending on request is success: uvicorn would raise the signal again and exit with its number.
-        self._captured_signals.clear()
-
-
-class WorkerProcess(multiprocess.Process):
-    @property
-    def server(self) -> Server:
-        if self._server is None:
-            self._server = Server(config=self.config)
-        return self._server  # type: ignore[return-value]
-
-
-# uvicorn's supervisor offers no other way to say which class it starts, and starts anew when a worker died.
-multiprocess.Process = WorkerProcess  # type: ignore[misc]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -142,6 +200,7 @@ def config(*, workers: int = 1, reload: bool = False, ssl_keyfile: str = "", ssl
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=settings.STOP_GRACE_SECONDS,
+        timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
         backlog=2048,
         ssl_keyfile=ssl_keyfile or None,
         ssl_certfile=ssl_certfile or None,
@@ -162,9 +221,9 @@ def serve(sock: socket.socket, server_config: uvicorn.Config) -> None:
     if server_config.should_reload:
         ChangeReload(server_config, target=Server(server_config).run, sockets=[sock]).run()
     elif server_config.workers > 1:
-        workers = multiprocess.Multiprocess(server_config, sockets=[sock])
-        workers.run()
-        if any(process.exitcode == STARTUP_FAILURE for process in workers.processes):
+        supervisor = Supervisor(server_config, sockets=[sock])
+        supervisor.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
             sys.exit(1)
     else:
         Server(server_config).run(sockets=[sock])

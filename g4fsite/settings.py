@@ -115,6 +115,8 @@ MAX_BODY_BYTES = env_int("MAX_BODY_BYTES", 32 * 1024 * 1024, low=1024)
 BODY_STALL_SECONDS = env_int("BODY_STALL_SECONDS", 30, low=1)
 MAX_STREAMS_PER_KEY = env_int("MAX_STREAMS_PER_KEY", 64)
 HEARTBEAT_SECONDS = env_int("HEARTBEAT_SECONDS", 15, low=1)
+MAX_REQUESTS = env_int("MAX_REQUESTS", 5000)
+DRAIN_SECONDS = env_int("DRAIN_SECONDS", 2)
 STOP_GRACE_SECONDS = env_int("STOP_GRACE_SECONDS", 30)
 ANONYMOUS_ACCESS = env_bool("ANONYMOUS_ACCESS")
 GUI = env_bool("G4F_GUI", True)
@@ -137,6 +139,7 @@ LOG_FORMAT = env_choice("LOG_FORMAT", "plain" if sys.stderr.isatty() else "json"
 SPOOL_DIR = DATA_DIR / "spool"
 DATABASE_URL = env_str("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
 REDIS_URL = env_str("REDIS_URL")
+WORKERS = env_int("WORKERS", 1, low=1)
 
 
 def _database() -> dict[str, Any]:
@@ -148,7 +151,8 @@ def _database() -> dict[str, Any]:
             "timeout": 5,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
         }
-        config["CONN_MAX_AGE"] = None
+        # Django gives each request a thread of its own, so that a connection that is kept is one that leaks.
+        config["CONN_MAX_AGE"] = 0
         # A file, so that the threads of one test server see the same rows.
         config["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
     elif config.get("ENGINE") == "django.db.backends.postgresql":
@@ -156,6 +160,8 @@ def _database() -> dict[str, Any]:
         options.setdefault("pool", {"min_size": 1, "max_size": 10, "timeout": 10})
         options.setdefault("connect_timeout", 5)
         config["CONN_MAX_AGE"] = 0
+        # After a restart of the database the pool is full of dead connections: each is asked before it is lent.
+        config["CONN_HEALTH_CHECKS"] = True
     else:
         raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:/// or postgres://.")
     return config

@@ -75,7 +75,7 @@ class Tool:
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatRequest:
     """A checked request. `body` is OpenAI's form without the fields that steer the gateway."""
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from gateway.authentication import Principal
-from gateway.errors import TooManyStreams
+from gateway.errors import GatewayError, NotAuthenticated, TooManyStreams
 from gateway.snapshot import KeyPolicy, Snapshot, store
 
 
 @dataclass(eq=False, slots=True)
 class Live:
-    """`stop` is called on the loop of the answer, at most once."""
+    """`stop` is called on the loop of the answer with what to tell the caller; later calls do nothing."""
 
     principal: Principal
     loop: asyncio.AbstractEventLoop
-    stop: Callable[[], None]
+    stop: Callable[[GatewayError], None]
     stream: bool
 
 
@@ -34,11 +34,13 @@ class LiveAnswers:
         return len(self._open)
 
     def enter(self, live: Live) -> None:
-        """Raises TooManyStreams. Staff keys are not limited."""
+        """Raises TooManyStreams. Keys of staff are limited only by a number of their own."""
         key = live.principal.key
         if live.stream and key is not None:
-            limit = settings.MAX_STREAMS_PER_KEY
-            if limit and not key.is_staff and self._streams[key.id] >= limit:
+            limit = key.max_streams
+            if limit is None:
+                limit = 0 if key.is_staff else settings.MAX_STREAMS_PER_KEY
+            if limit and self._streams[key.id] >= limit:
                 raise TooManyStreams(f"This API key has {limit} streams open, which is its limit.", retry_after=1)
             self._streams[key.id] += 1
         self._open.add(live)
@@ -61,7 +63,12 @@ class LiveAnswers:
             lost_key = key is not None and not _holds(snapshot.keys_by_id.get(key.id), now)
             lost_user = user_id is not None and user_id not in snapshot.active_users
             if lost_key or lost_user:
-                live.loop.call_soon_threadsafe(live.stop)
+                revoked = NotAuthenticated("The right to this answer was revoked.")
+                live.loop.call_soon_threadsafe(live.stop, revoked)
+
+    def end_all(self, error: GatewayError) -> None:
+        for live in list(self._open):
+            live.loop.call_soon_threadsafe(live.stop, error)
 
 
 def _holds(policy: KeyPolicy | None, now: float) -> bool:

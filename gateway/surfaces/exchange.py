@@ -6,10 +6,8 @@ The streamed routes do not enter Django's handler; what they need of HTTP is her
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, Self
 
 from django.conf import settings
 
@@ -19,6 +17,7 @@ Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Whole = Callable[[int, list[tuple[bytes, bytes]], bytes], bool]
 
 COMMENT = b": waiting\n\n"
 STREAM_HEADERS = [
@@ -28,33 +27,47 @@ STREAM_HEADERS = [
 ]
 
 
+class Connection(Protocol):
+    """What our server puts into a request's scope as `g4f.connection`."""
+
+    def watch(self, left: Callable[[], None] | None) -> None:
+        """From now on `left` is called, once, when the caller closes; at once if that has happened."""
+
+    def has_message(self) -> bool:
+        """Whether `receive` would return without waiting."""
+
+    def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Sends a whole answer; False when it must go as messages."""
+
+    def part(self, body: bytes) -> bool:
+        """Sends a part of a stream that has begun; False when it must go as a message, or would have to wait."""
+
+
 class ClientLeft(Exception):
     """The caller closed the connection before the answer was complete."""
 
 
-class Revoked(Exception):
-    """The caller's key lost its right while the answer was under way."""
-
-
 class Exchange:
-    """`state` of the response: nothing sent, started, or over."""
+    """`state` of the response: nothing sent, started, or over. `limit_headers` go with whatever answer it becomes."""
+
+    # What most requests never change lies with the class.
+    limit_headers: Sequence[tuple[bytes, bytes]] = ()
+    started = False
+    over = False
+    status = 0
+    cut: Exception | None = None
+    _last_sent = 0.0
+    _sending = False
+    _beat: asyncio.TimerHandle | None = None
+    _beating: asyncio.Task[None] | None = None
+    _stream_headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
-        self.started = False
-        self.over = False
-        self.status = 0
-        self.cut: type[Exception] | None = None
         self._receive = receive
         self._send = send
-        self._last_sent = 0.0
-        self._sending = False
-        self._beat: asyncio.TimerHandle | None = None
-        self._beating: asyncio.Task[None] | None = None
-        self._stream_headers: list[tuple[bytes, bytes]] = []
-
-    def header(self, name: bytes) -> bytes:
-        return next((value for key, value in self.scope["headers"] if key == name), b"")
+        self._loop = asyncio.get_running_loop()
+        self.connection: Connection | None = scope.get("g4f.connection")
 
     async def body(self) -> bytes:
         """The whole body. The edge bounds its size and time; raises ClientLeft when it never ends."""
@@ -72,7 +85,10 @@ class Exchange:
 
     def check_json(self) -> None:
         """Raises BadRequest 415 for bodies that say they are something else; silence counts as JSON."""
-        kind = self.header(b"content-type").split(b";", 1)[0].strip().lower()
+        kind = self.scope["g4f.content_type"]
+        if kind == b"application/json":
+            return
+        kind = kind.split(b";", 1)[0].strip().lower()
         if kind and kind != b"application/json" and not kind.endswith(b"+json"):
             shown = kind.decode("latin-1")[:100]
             raise BadRequest(
@@ -85,17 +101,26 @@ class Exchange:
         """A whole answer; HEAD gets its headers alone."""
         self.started = self.over = True
         self.status = status
-        length = [(b"content-length", b"%d" % len(body))]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers + length})
-        empty = self.scope["method"] == "HEAD" or status == 204
-        await self._send({"type": "http.response.body", "body": b"" if empty else body})
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        if self.scope["method"] == "HEAD" or status == 204:
+            body = b""
+        whole: Whole | None = self.scope.get("g4f.whole")
+        if whole is None or not whole(status, headers, body):
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body})
 
     def expect_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
         """From now on silence is broken by a comment, so that no proxy or client gives up."""
         self._stream_headers = headers
-        loop = asyncio.get_running_loop()
-        self._last_sent = loop.time()
-        self._beat = loop.call_later(settings.HEARTBEAT_SECONDS, self._check_silence)
+        self._last_sent = self._loop.time()
+        self._beat = self._loop.call_later(settings.HEARTBEAT_SECONDS, self._check_silence)
+
+    def wrote(self, data: bytes) -> bool:
+        """Part of a stream, sent at once where nothing has to be waited for; False: `write` it."""
+        if not self.started or self._sending or self.connection is None or not self.connection.part(data):
+            return False
+        self._last_sent = self._loop.time()
+        return True
 
     async def write(self, data: bytes) -> None:
         """Part of a stream; waits while the caller reads too slowly."""
@@ -106,7 +131,7 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
         finally:
             self._sending = False
-            self._last_sent = asyncio.get_running_loop().time()
+            self._last_sent = self._loop.time()
 
     async def end_stream(self, data: bytes) -> None:
         self.stop_beating()
@@ -122,7 +147,7 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": 200, "headers": self._stream_headers})
 
     def _check_silence(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         due = self._last_sent + settings.HEARTBEAT_SECONDS
         if loop.time() >= due and not self._sending:
             self._beating = loop.create_task(self._comment())
@@ -130,43 +155,65 @@ class Exchange:
         self._beat = loop.call_at(max(due, loop.time() + 0.05), self._check_silence)
 
     async def _comment(self) -> None:
-        await self.write(COMMENT)
+        # The answer may have ended, or gone on, between the making of this task and its turn.
+        if not self.over and not self._sending:
+            await self.write(COMMENT)
 
     def stop_beating(self) -> None:
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[Callable[[], None]]:
-        """Runs its block until the caller leaves (ClientLeft) or the function it gives is called (Revoked)."""
-        task = asyncio.current_task()
-        assert task is not None
+    def watched(self) -> Watch:
+        """A block that ends when the caller leaves (ClientLeft) or its `cut` is called with an error."""
+        return Watch(self)
 
-        def cut(kind: type[Exception]) -> None:
-            if self.cut is None:
-                self.cut = kind
-                task.cancel()
-
-        watcher = asyncio.get_running_loop().create_task(self._wait_for_leave(lambda: cut(ClientLeft)))
-        try:
-            yield lambda: cut(Revoked)
-        except asyncio.CancelledError:
-            # Ours alone becomes an exception; a server that is being stopped cancels for real.
-            if self.cut is not None and task.uncancel() == 0:
-                raise self.cut from None
-            raise
-        finally:
-            watcher.cancel()
-            self.stop_beating()
-
-    async def _wait_for_leave(self, left: Callable[[], None]) -> None:
+    async def wait_for_leave(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.over:
-            left()
 
 
-def elapsed_header(scope: Scope) -> tuple[bytes, bytes]:
-    started = scope.get("g4f.started") or time.perf_counter()
-    return (b"openai-processing-ms", b"%d" % ((time.perf_counter() - started) * 1000))
+class Watch:
+    """Cancels the task of its block. Our server's connection says by itself when its caller left; with others a
+    task waits for the message."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.loop = task.get_loop()
+        self._task = task
+        self._exchange = exchange
+        self._connection = exchange.connection
+        self._watcher: asyncio.Task[None] | None = None
+
+    def _leave(self) -> None:
+        if not self._exchange.over:
+            self.cut(ClientLeft())
+
+    def cut(self, reason: Exception) -> None:
+        """The first reason counts."""
+        if self._exchange.cut is None:
+            self._exchange.cut = reason
+            self._task.cancel()
+
+    def __enter__(self) -> Self:
+        if self._connection is not None:
+            self._connection.watch(self._leave)
+        else:
+            self._watcher = self.loop.create_task(self._wait())
+        return self
+
+    async def _wait(self) -> None:
+        await self._exchange.wait_for_leave()
+        self._leave()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if self._connection is not None:
+            self._connection.watch(None)
+        elif self._watcher is not None:
+            self._watcher.cancel()
+        self._exchange.stop_beating()
+        # Ours alone becomes an exception; a server that is being stopped cancels for real.
+        cut = self._exchange.cut
+        if cut is not None and kind is asyncio.CancelledError and self._task.uncancel() == 0:
+            raise cut from None

@@ -374,3 +374,24 @@ def test_an_operators_proxy_carries_the_request(gateway: LiveGateway, provider: 
         response = gateway.http.post("/v1/chat/completions", json={**STREAM, "stream": False}, headers=gateway.auth())
         assert response.status_code == 200
         assert proxy.chats[0].path.startswith("http://models.example/v1/")
+
+
+def test_requests_sent_at_once_are_answered_each_in_its_turn(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    slow = answers.reply("first")
+    later = answers.Answer(slow.head, (answers.Pause(0.3), *slow.body))
+    provider.enqueue(later, answers.reply("second"), answers.stream("third"), answers.reply("fourth"))
+    gateway.add_provider(provider)
+    port = int(gateway.url.rsplit(":", 1)[1])
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {gateway.key}\r\n"
+    plain, streamed = (json.dumps({**STREAM, "stream": stream}) for stream in (False, True))
+    requests = "".join(
+        f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        for body in (plain, plain, streamed, plain)
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(requests.encode())
+        data = b""
+        while b"fourth" not in data:
+            data += connection.recv(65536)
+    assert data.count(b"HTTP/1.1 200") == 4
+    assert data.index(b"first") < data.index(b"second") < data.index(b"third") < data.index(b"fourth")

@@ -17,6 +17,7 @@ import openai
 import pytest
 import yaml
 
+from g4fsite.stopping import LAST_WORDS_SECONDS
 from tests.support.gateway import free_port
 from tests.support.services import ROOT
 
@@ -141,7 +142,8 @@ def test_compose_agrees_with_the_settings():
 
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
     gateway = compose["services"]["gateway"]
-    assert int(gateway["stop_grace_period"].removesuffix("s")) > settings.STOP_GRACE_SECONDS
+    longest = settings.DRAIN_SECONDS + settings.STOP_GRACE_SECONDS + 2 * LAST_WORDS_SECONDS
+    assert int(gateway["stop_grace_period"].removesuffix("s")) > longest
     assert gateway["read_only"]
     assert gateway["environment"]["TRUSTED_PROXIES"] == "1"
     example = (ROOT / "deploy/env.example").read_text()
@@ -149,7 +151,7 @@ def test_compose_agrees_with_the_settings():
     documented = set(re.findall(r"^\| `([A-Z0-9_]+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE))
     assert named - documented == {"POSTGRES_PASSWORD"}
     service = (ROOT / "deploy/g4fsite.service").read_text()
-    assert int(re.search(r"TimeoutStopSec=(\d+)", service)[1]) > settings.STOP_GRACE_SECONDS
+    assert int(re.search(r"TimeoutStopSec=(\d+)", service)[1]) > longest
 
 
 def test_the_image_brings_everything_but_secrets():

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 from itertools import pairwise
@@ -20,54 +16,12 @@ import pytest
 
 from tests.support import services
 from tests.support.answers import stream
-from tests.support.gateway import GatewayProcess, free_port, make_template, scratch_postgres
+from tests.support.gateway import GatewayProcess, make_template, scratch_postgres
+from tests.support.nginx import HEADER_SECONDS, Nginx
 from tests.support.provider import ScriptedProvider
 
 ROOT = services.ROOT
 ASK = {"model": "scripted", "messages": [{"role": "user", "content": "hello out there"}]}
-HEADER_SECONDS = 1
-
-
-def replaced(text, *pairs):
-    for old, new in pairs:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
-
-
-class Nginx:
-    """deploy/nginx.conf as it is, but for addresses, its folder, and a shorter deadline for headers."""
-
-    def __init__(self, upstream):
-        self.folder = Path(tempfile.mkdtemp(prefix="g4fsite-nginx-"))
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        text = replaced(
-            (ROOT / "deploy/nginx.conf").read_text(),
-            ("server gateway:1337;", f"server 127.0.0.1:{upstream};"),
-            ("listen 8080;", f"listen 127.0.0.1:{self.port};"),
-            ("client_header_timeout 20s;", f"client_header_timeout {HEADER_SECONDS}s;"),
-            ("access_log /dev/stdout plain;", f"access_log {self.folder}/access.log plain;"),
-        )
-        self.config = self.folder / "nginx.conf"
-        self.config.write_text(text.replace("/tmp/nginx", f"{self.folder}/nginx"))
-        # As root it would give up its rights, and with them its folder.
-        user = "user root;" if os.getuid() == 0 else ""
-        with (self.folder / "error.log").open("w") as log:
-            self.process = subprocess.Popen(
-                [services.NGINX, "-c", str(self.config), "-p", str(self.folder), "-g", f"daemon off; {user}"],
-                stderr=log,
-            )
-
-    @property
-    def log(self):
-        return (self.folder / "access.log").read_text()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGQUIT)
-        code = self.process.wait(20)
-        shutil.rmtree(self.folder)
-        return code
 
 
 class Stack:

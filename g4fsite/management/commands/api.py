@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = self._address(options)
-        workers = options["workers"] if options["workers"] is not None else _env_int("WORKERS", 1)
+        workers = options["workers"] if options["workers"] is not None else settings.WORKERS
         self._check_workers(workers, options["reload"])
         self._check_database()
         if not settings.DEBUG and not (Path(settings.STATIC_ROOT) / "staticfiles.json").exists():
@@ -67,6 +68,8 @@ class Command(BaseCommand):
         except (OSError, OverflowError) as error:
             raise CommandError(f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', error)}.") from None
         self._announce(host, sock.getsockname()[1], bool(options["ssl_certfile"]))
+        # Workers read it anew: it says how many share a limit while Redis is away.
+        settings.WORKERS, os.environ["WORKERS"] = workers, str(workers)
         server.prepare_metrics(workers)
         connection.close()
         server.serve(

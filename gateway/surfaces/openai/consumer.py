@@ -9,12 +9,13 @@ import asyncio
 import logging
 from contextlib import aclosing
 
+from gateway import relay
 from gateway.authentication import authenticate_scope
 from gateway.chat import ChatRequest
-from gateway.errors import GatewayError, NotAuthenticated
+from gateway.errors import GatewayError, ServerStopping
 from gateway.events import Failed
+from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
-from gateway.relay import relay
 from gateway.routing import targets_for
 from gateway.snapshot import store
 from gateway.surfaces.exchange import (
@@ -22,13 +23,11 @@ from gateway.surfaces.exchange import (
     ClientLeft,
     Exchange,
     Receive,
-    Revoked,
     Scope,
     Send,
-    elapsed_header,
 )
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame
-from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object, method_not_allowed
+from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object, limit_headers, method_not_allowed
 from gateway.surfaces.openai.parser import parse_chat
 from gateway.targets import Target
 from gateway.upstream import upstream
@@ -47,19 +46,27 @@ async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
         await _respond(exchange)
     except GatewayError as error:
         await _refuse(exchange, error)
-    except Revoked:
-        await _refuse(exchange, NotAuthenticated("The right to this answer was revoked."))
     except ClientLeft:
         pass
+
+
+def _note(scope: Scope, error: GatewayError) -> None:
+    """One line of log for an answer that failed on the server's side; the caller is told under which id."""
+    if error.status >= 500:
+        request_id = scope["g4f.request_id"]
+        marks = {"request_id": request_id, "path": scope["path"]}
+        log.warning("answered %s %s: %s", error.status, error.code, error.message, extra=marks)
+        error.named(request_id)
 
 
 async def _refuse(exchange: Exchange, error: GatewayError) -> None:
     if exchange.over:
         return
+    _note(exchange.scope, error)
     if exchange.started:
         await exchange.end_stream(frame(error_object(error)))
         return
-    headers = [*JSON_HEADERS, elapsed_header(exchange.scope), *error_headers(error)]
+    headers = [*JSON_HEADERS, *error_headers(error), *exchange.limit_headers]
     await exchange.reply(error.status, headers, error_bytes(error))
 
 
@@ -78,13 +85,20 @@ async def _respond(exchange: Exchange) -> None:
     targets = targets_for(store.current, chat.model, chat.provider, principal)
     surface = "api.chat" if scope["path"].startswith("/api/") else "v1.chat"
     tally = Tally(scope["g4f.request_id"], principal, chat, surface)
-    async with exchange.watched() as revoke:
-        live = Live(principal, asyncio.get_running_loop(), revoke, chat.stream)
+    limits, admission = limits_of(principal), None
+    with exchange.watched() as watch:
+        live = Live(principal, watch.loop, watch.cut, chat.stream)
         answers.enter(live)
         try:
+            if limits:
+                admission = await limiter.admit(limits, chat)
+                exchange.limit_headers = limit_headers(admission.standings)
             await _answer(exchange, chat, targets, tally)
         finally:
             answers.leave(live)
+            # Who leaves before usage is known has used what was estimated, as far as anyone knows.
+            if admission is not None and (tally.usage is not None or exchange.cut is None):
+                admission.settle(tally.usage)
 
 
 async def _answer(exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
@@ -102,8 +116,12 @@ async def _answer(exchange: Exchange, chat: ChatRequest, targets: tuple[Target, 
         raise
     except asyncio.CancelledError:
         _book_partial(tally, encoder, chat)
-        # Without a reason of the exchange's own it is the server that stops.
-        tally.end("cancelled" if exchange.cut else "interrupted", CLIENT_CLOSED)
+        # Without a reason of the exchange's own it is the server that stops and has waited long enough.
+        cut = exchange.cut or ServerStopping()
+        if isinstance(cut, ServerStopping):
+            tally.end("interrupted", cut.status, cut)
+        else:
+            tally.end("cancelled", CLIENT_CLOSED)
         raise
     except BaseException:
         tally.end("error", 500)
@@ -116,7 +134,7 @@ def _book_partial(tally: Tally, encoder: ChunkEncoder | None, chat: ChatRequest)
 
 
 def _headers(exchange: Exchange, chat: ChatRequest) -> list[tuple[bytes, bytes]]:
-    headers = [elapsed_header(exchange.scope)]
+    headers = list(exchange.limit_headers)
     if chat.warnings:
         headers.append((b"warning", b'299 g4fsite "ignored: %s"' % ", ".join(chat.warnings).encode()))
     return headers
@@ -124,9 +142,8 @@ def _headers(exchange: Exchange, chat: ChatRequest) -> list[tuple[bytes, bytes]]
 
 async def _plain(exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
     encoder = ReplyEncoder(chat)
-    async with aclosing(relay(upstream, chat, targets, tally)) as events:
-        async for event in events:
-            encoder.take(event)
+    for event in await relay.complete(upstream, chat, targets, tally):
+        encoder.take(event)
     body = encoder.body()
     tally.usage = encoder.usage
     tally.end("ok", 200)
@@ -138,12 +155,13 @@ async def _stream(
 ) -> None:
     exchange.expect_stream([*STREAM_HEADERS, *_headers(exchange, chat)])
     failure: GatewayError | None = None
-    async with aclosing(relay(upstream, chat, targets, tally)) as events:
+    async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
         async for event in events:
             if isinstance(event, Failed):
                 failure = event.error
+                _note(exchange.scope, failure)
             data = encoder.encode(event)
-            if data:
+            if data and not exchange.wrote(data):
                 await exchange.write(data)
     if failure is not None:
         _book_partial(tally, encoder, chat)

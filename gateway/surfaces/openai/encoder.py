@@ -93,9 +93,9 @@ class ChunkEncoder:
 
     def encode(self, event: Event) -> bytes:
         match event:
-            case RawChunks(data):
-                self.chunks += data.count(b"\n\n")
-                return data
+            case RawChunks():
+                self.chunks += event.data.count(b"\n\n")
+                return event.data
             case RawClosing():
                 return self._raw_closing(event)
             case Started(provider, model):
@@ -207,10 +207,10 @@ class ReplyEncoder:
     def take(self, event: Event) -> None:
         """Raises the error of a Failed event: nothing was sent yet."""
         match event:
-            case RawReply(data, body):
-                self._raw = self._raw_reply(data, body)
-            case Started(provider, model):
-                self._provider, self._model = provider, model
+            case RawReply():
+                self._raw = self._raw_reply(event.data, event.body)
+            case Started():
+                self._provider, self._model = event.provider, event.model
             case TextDelta(text, index):
                 self._add(index, "content", text)
             case ReasoningDelta(text, index):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, RateLimited
+from gateway.limits import Standing
 
 SUPPORTED = (
     "POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}, GET /v1/providers, GET /v1/providers/{name}, "
@@ -37,7 +39,28 @@ def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, RateLimited):
+        headers.extend(limit_headers(error.standings))
     return headers
+
+
+def limit_headers(standings: Iterable[Standing]) -> list[tuple[bytes, bytes]]:
+    """`x-ratelimit-limit-requests` and its like: OpenAI's names, with times such as `12ms`, `1s` and `6m0s`."""
+    headers = []
+    for standing in standings:
+        kind = standing.limit.kind.encode()
+        headers.append((b"x-ratelimit-limit-" + kind, b"%d" % standing.limit.amount))
+        headers.append((b"x-ratelimit-remaining-" + kind, b"%d" % standing.remaining))
+        headers.append((b"x-ratelimit-reset-" + kind, duration(standing.reset).encode()))
+    return headers
+
+
+def duration(seconds: float) -> str:
+    milliseconds = max(0, math.ceil(seconds * 1000))
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes}m{rest / 1000:g}s" if minutes else f"{rest / 1000:g}s"
 
 
 def unknown_url(method: str, path: str) -> GatewayError:

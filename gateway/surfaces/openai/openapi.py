@@ -182,10 +182,29 @@ ERRORS = {
     "413": "The body is too large.",
     "415": "The body is not JSON.",
     "422": "A value is out of range.",
-    "429": "The provider or the gateway limits requests.",
+    "429": "A limit of the key or its user is reached, or the provider limits requests.",
     "502": "The provider failed.",
     "503": "No provider can be tried now.",
     "504": "The provider did not answer in time.",
+}
+
+
+def _header(kind: str, text: str) -> Schema:
+    return {"description": text, "schema": {"type": kind}}
+
+
+RETRY_HEADERS = {
+    "retry-after": _header("integer", "Seconds until the request may pass."),
+    "retry-after-ms": _header("integer", "The same in milliseconds."),
+}
+LIMIT_HEADERS = {
+    f"x-ratelimit-{name}-{kind}": _header(form, text.format(kind))
+    for kind in ("requests", "tokens")
+    for name, form, text in (
+        ("limit", "integer", "The tightest limit of {} per minute. Only where one is set."),
+        ("remaining", "integer", "How many {} are left of it."),
+        ("reset", "string", "When all {} are there again, such as `12ms`, `1s` or `1m0s`."),
+    )
 }
 
 
@@ -203,6 +222,7 @@ def _operation(name: str, summary: str, parameters: list[Schema]) -> Schema:
         "responses": {
             "200": {
                 "description": "A completion; with `stream: true` chunks as server-sent events, ended by `[DONE]`.",
+                "headers": LIMIT_HEADERS,
                 "content": {
                     "application/json": {"schema": {"$ref": "#/components/schemas/ChatCompletion"}},
                     "text/event-stream": {
@@ -214,6 +234,7 @@ def _operation(name: str, summary: str, parameters: list[Schema]) -> Schema:
                 },
             },
             **{status: {"description": text, "content": error} for status, text in ERRORS.items()},
+            "429": {"description": ERRORS["429"], "content": error, "headers": {**RETRY_HEADERS, **LIMIT_HEADERS}},
         },
     }
 

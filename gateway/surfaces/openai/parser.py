@@ -22,6 +22,7 @@ MAX_TOOLS = 512
 MAX_NAME = 200
 MAX_CHOICES = 8
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+PLAIN_ROLES = ("user", "assistant", "system", "developer")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # Fields that speak to the gateway (docs/fields.md). Those in IGNORED have no effect here and say so in a
@@ -51,6 +52,7 @@ IGNORED = (
     "models",
 )
 CONSUMED = frozenset((*IGNORED, "model", "provider", "stream", "extra_body", "usage"))
+STEERING = frozenset((*IGNORED, "provider"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -88,7 +90,8 @@ def decode(raw: bytes) -> dict[str, Any]:
         raise BadRequest(f"The body is not valid JSON: {error.msg} (at {error.pos}).", code="invalid_json") from None
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.", code="invalid_type")
-    _check_depth(body)
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+        _check_depth(body)
     return body
 
 
@@ -116,7 +119,8 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         body = {**extra, **{key: value for key, value in body.items() if key != "extra_body"}}
     model = _model(body)
     _check_messages(body)
-    _check_tools(body)
+    if "tools" in body or "tool_choice" in body:
+        _check_tools(body)
     _check_plain_fields(body)
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
@@ -131,6 +135,8 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
 
 
 def _ignored(body: dict[str, Any]) -> tuple[str, ...]:
+    if STEERING.isdisjoint(body):
+        return ()
     named = tuple(name for name in IGNORED if body.get(name))
     return (*named, "provider") if isinstance(body.get("provider"), dict) and body["provider"] else named
 
@@ -182,7 +188,18 @@ def _check_messages(body: dict[str, Any]) -> None:
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise ill_typed(f"messages[{index}]", "an object")
-        _check_message(message, f"messages[{index}]")
+        if not _is_plain(message):
+            _check_message(message, f"messages[{index}]")
+
+
+def _is_plain(message: dict[str, Any]) -> bool:
+    """Most messages: a text by someone, and nothing that needs a closer look."""
+    return (
+        type(message.get("content")) is str
+        and message.get("role") in PLAIN_ROLES
+        and "tool_calls" not in message
+        and "tool_call_id" not in message
+    )
 
 
 def _check_message(message: dict[str, Any], at: str) -> None:

@@ -9,6 +9,8 @@ from gateway.surfaces.openai.consumer import chat_completions
 
 # Hot routes first: Channels' router tries them one after the other.
 streamed_urlpatterns = [
+    # A plain path is compared, an expression is matched: this is what nearly everybody asks for.
+    path("v1/chat/completions", chat_completions),  # type: ignore[arg-type]
     re_path(r"^v1/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
     re_path(r"^api/(?P<provider>[^/]+)/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
 ]

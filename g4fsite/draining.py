@@ -1,0 +1,15 @@
+"""Whether this process is about to end. Knows no Django, because workers import the server before their settings."""
+
+from __future__ import annotations
+
+
+class Draining:
+    """`stopping`: the whole server ends, and probes should send no more here. `closing`: this process ends, so every
+    answer also ends its connection; a worker that is being replaced is closing while the server goes on."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.closing = False
+
+
+draining = Draining()

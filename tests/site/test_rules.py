@@ -1,0 +1,68 @@
+"""Rules that no test of behaviour can hold: who opens connections, and that certificates are always checked."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from tests.support.services import ROOT
+
+APPS = ("g4fsite", "gateway", "conversations", "media")
+NETWORK = {"aiohttp", "aiohappyeyeballs", "http", "httpx", "httptools", "requests", "socket", "ssl", "urllib3"}
+# What each of them has to do with the network; docs/architecture.md names the two that lead outside.
+MAY = {
+    "gateway/upstream/connection.py": "one connection to a provider",
+    "gateway/upstream/pool.py": "makes those connections",
+    "gateway/discovery.py": "asks a provider on an operator's behalf",
+    "g4fsite/server.py": "listens",
+    "g4fsite/stopping.py": "takes over what the kernel accepted before the port closes",
+    "g4fsite/supervisor.py": "hands the listening socket to workers",
+    "g4fsite/management/commands/api.py": "binds the address before it starts the server",
+}
+UNCHECKED = re.compile(r"verify\s*=\s*False|CERT_NONE|check_hostname\s*=\s*False|_create_unverified|ssl\s*=\s*False")
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in (ROOT / folder).rglob("*.py") if "migrations" not in path.parts)
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module.split(".")[0]} | ({node.module} if node.module == "urllib.request" else set())
+    return found
+
+
+def test_only_these_files_may_open_connections() -> None:
+    found = {str(path.relative_to(ROOT)) for path in sources(*APPS) if imported(path) & (NETWORK | {"urllib.request"})}
+    assert found == set(MAY)
+
+
+def test_nothing_turns_the_check_of_certificates_off() -> None:
+    files = [*sources(*APPS, "scripts", "deploy"), *(ROOT / "deploy").rglob("*"), ROOT / "manage.py"]
+    read = [path for path in files if path.is_file()]
+    assert len(read) > 100
+    assert [str(path) for path in read if UNCHECKED.search(path.read_text(encoding="utf-8", errors="replace"))] == []
+
+
+@pytest.mark.django_db
+def test_sqlite_is_set_up_to_wait_and_not_to_fail() -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("SQLite's own settings")
+    with connection.cursor() as cursor:
+        said = {}
+        for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
+            cursor.execute(f"PRAGMA {name}")
+            said[name] = cursor.fetchone()[0]
+    assert said == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 5000}
+    assert connection.settings_dict["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+    assert not connection.settings_dict["ATOMIC_REQUESTS"]
