@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from io import BytesIO
 from typing import Any
 
@@ -21,14 +23,16 @@ from rest_framework.request import Request
 
 from gateway.errors import NotAllowed, NotAuthenticated
 from gateway.models.keys import digest_of
-from gateway.snapshot import KeyPolicy, store
+from gateway.snapshot import KeyPolicy, Snapshot, store
 
 Headers = Iterable[tuple[bytes, bytes]]
 MAX_KEY_BYTES = 1024
 KEY_HEADERS = (b"g4f-api-key", b"x-api-key")
+# Of this process alone, made anew at every start.
+QUICK_KEY = secrets.token_bytes(32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Principal:
     """The caller. `key` is set when an API key spoke, else a browser session did; no user: anonymous access."""
 
@@ -56,44 +60,56 @@ def surface_of(path: str) -> str:
 
 def credential_in(headers: Headers) -> bytes | None:
     """The API key among the headers. Raises NotAuthenticated when two differ or one is malformed."""
-    found: set[bytes] = set()
+    key: bytes | None = None
     for name, value in headers:
         if name == b"authorization":
             scheme, _, rest = value.strip().partition(b" ")
             if scheme.lower() != b"bearer":
                 raise NotAuthenticated("Send the API key as `Authorization: Bearer KEY`.")
             # g4f's clients may append a provider's key after a space: it is not ours to use.
-            found.add(rest.split(b" ", 1)[0] if rest.strip() else b"")
+            found = rest.strip().split(b" ", 1)[0]
         elif name in KEY_HEADERS:
-            found.add(value.strip())
-    if not found:
+            found = value.strip()
+        else:
+            continue
+        if key is not None and key != found:
+            raise NotAuthenticated("Two different API keys were sent.")
+        key = found
+    if key is None:
         return None
-    if len(found) > 1:
-        raise NotAuthenticated("Two different API keys were sent.")
-    key = found.pop()
     if not key or len(key) > MAX_KEY_BYTES:
         raise NotAuthenticated("The API key is empty or too long.")
     return key
 
 
-def principal_for(key: bytes, address: str, surface: str) -> Principal:
-    """Raises NotAuthenticated, or NotAllowed when the key is good but not for this door."""
-    policy = store.current.keys.get(digest_of(key))
+def principal_for(key: bytes, path: str, address: Callable[[], str]) -> Principal:
+    """Raises NotAuthenticated, or NotAllowed when the key is good but not for the door that `path` belongs to."""
+    policy = _policy_of(key, store.current)
     if policy is None or policy.revoked:
         raise NotAuthenticated("Invalid API key.")
     check_time(policy)
-    if policy.networks and not _inside(address, policy):
+    if policy.networks and not _inside(address(), policy):
         raise NotAuthenticated("This API key may not be used from your address.", code="ip_not_authorized")
-    if policy.surfaces and surface and surface not in policy.surfaces:
+    if policy.surfaces and surface_of(path) not in ("", *policy.surfaces):
         raise NotAllowed("This API key is not allowed on this surface.", code="surface_not_allowed")
     return Principal(policy.user_id, policy.username, policy.is_staff, policy)
 
 
+def _policy_of(key: bytes, snapshot: Snapshot) -> KeyPolicy | None:
+    """Keys that were good a moment ago are found by a faster keyed digest; nothing keeps the key itself."""
+    quick = blake2b(key, key=QUICK_KEY, digest_size=32).digest()
+    policy = snapshot.seen.get(quick)
+    if policy is None:
+        policy = snapshot.keys.get(digest_of(key))
+        if policy is not None:
+            snapshot.seen[quick] = policy
+    return policy
+
+
 def check_time(policy: KeyPolicy) -> None:
-    now = time.time()
-    if policy.expires_at is not None and policy.expires_at <= now:
+    if policy.expires_at is not None and policy.expires_at <= time.time():
         raise NotAuthenticated("This API key has expired.", code="key_expired")
-    if policy.valid_from is not None and policy.valid_from > now:
+    if policy.valid_from is not None and policy.valid_from > time.time():
         raise NotAuthenticated("This API key is not valid yet.", code="key_not_yet_valid")
 
 
@@ -130,7 +146,7 @@ async def authenticate_scope(scope: dict[str, Any]) -> Principal:
     """The ASGI door. A key costs a digest and a look-up; only a browser session asks the database."""
     key = credential_in(scope["headers"])
     if key is not None:
-        return principal_for(key, scope_address(scope), surface_of(scope["path"]))
+        return principal_for(key, scope["path"], lambda: scope_address(scope))
     if any(name == b"cookie" for name, _ in scope["headers"]):
         principal = await sync_to_async(_session_principal)(scope)
         if principal:
@@ -164,9 +180,8 @@ class ApiKeyAuthentication(BaseAuthentication):
         key = credential_in(scope["headers"] if scope else _header_pairs(request))
         if key is None:
             return None
-        peer = request.META.get("REMOTE_ADDR", "")
-        address = client_address(peer, request.META.get("HTTP_X_FORWARDED_FOR", ""))
-        principal = principal_for(key, address, surface_of(request.path))
+        peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
+        principal = principal_for(key, request.path, lambda: client_address(peer, forwarded))
         assert principal.user_id is not None, "a key has a user"
         user = get_user_model().objects.filter(pk=principal.user_id, is_active=True).first()
         if user is None:

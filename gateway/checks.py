@@ -7,6 +7,7 @@ gateway.W001  G4F_API_KEY is short
 gateway.W002  an enabled provider needs a credential and has none
 gateway.W003  an enabled alias has no target that can be used
 gateway.W004  a provider's default model is not one of its models
+gateway.W005  several workers keep limits, and no Redis counts for all of them
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, connections
+from django.db.models import Q
 
-from gateway.models import AliasTarget, Credential, ModelAlias, Provider, ProviderModel
+from gateway.models import AliasTarget, ApiKey, Credential, ModelAlias, Provider, ProviderModel, UserLimits
 from gateway.network import check_base_url
 from gateway.secrets import SecretUnreadable
 
@@ -111,6 +113,18 @@ def _default_models() -> Iterator[checks.CheckMessage]:
             )
 
 
+def _limits() -> Iterator[checks.CheckMessage]:
+    if settings.WORKERS < 2 or settings.REDIS_URL:
+        return
+    is_set = Q(requests_per_minute__isnull=False) | Q(tokens_per_minute__isnull=False)
+    if ApiKey.objects.filter(is_set).exists() or UserLimits.objects.filter(is_set).exists():
+        yield checks.Warning(
+            f"There are limits per minute, and {settings.WORKERS} workers without Redis: each keeps its share.",
+            hint="Set REDIS_URL, so that they count together.",
+            id="gateway.W005",
+        )
+
+
 ROW_CHECKS: tuple[Callable[[], Iterator[checks.CheckMessage]], ...] = (
     _adapters,
     _secrets,
@@ -118,6 +132,7 @@ ROW_CHECKS: tuple[Callable[[], Iterator[checks.CheckMessage]], ...] = (
     _without_credential,
     _aliases,
     _default_models,
+    _limits,
 )
 
 

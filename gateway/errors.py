@@ -7,7 +7,9 @@ GatewayError
 ├── NotAuthenticated      401
 ├── NotAllowed            403
 ├── TooManyStreams        429
-├── Unavailable           503: no provider can be tried, or the server is stopping
+├── RateLimited           429: a limit of ours
+├── Unavailable           503: no provider can be tried, or the server has too much to do
+│   └── ServerStopping    503, or the last event of a stream
 └── UpstreamError         a provider failed; another target may be tried
     ├── UpstreamRejected  its 400, 404, 413, 422: the caller's request, passed on
     ├── UpstreamLimited   429
@@ -19,6 +21,14 @@ GatewayError
 """
 
 from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.limits import Standing
+
+RECONNECT_SECONDS = (1.0, 5.0)
 
 
 class GatewayError(Exception):
@@ -48,6 +58,11 @@ class GatewayError(Exception):
         self.retry_after = retry_after
         self.should_retry = should_retry
 
+    def named(self, request_id: str) -> None:
+        """A failure of the server's side tells the caller under which id the log has it."""
+        if self.status >= 500 and request_id not in self.message:
+            self.message = f"{self.message} ({request_id})"
+
 
 class BadRequest(GatewayError):
     status, type, code = 400, "invalid_request_error", "invalid_value"
@@ -73,8 +88,37 @@ class TooManyStreams(GatewayError):
     status, type, code = 429, "rate_limit_error", "too_many_streams"
 
 
+class RateLimited(GatewayError):
+    """`standings` are the caller's with the limits that apply, for the headers."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+        standings: tuple[Standing, ...] = (),
+    ) -> None:
+        super().__init__(message, retry_after=retry_after, should_retry=should_retry)
+        self.standings = standings
+
+
 class Unavailable(GatewayError):
     status, type, code = 503, "service_unavailable_error", "service_unavailable"
+
+
+class ServerStopping(Unavailable):
+    """The time for answers under way is over. Callers come back at different moments, not all at once."""
+
+    code = "server_stopping"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is stopping and could not finish this answer. Send the request again.",
+            retry_after=random.uniform(*RECONNECT_SECONDS),  # noqa: S311 # nosec B311 - spreads load, guards nothing
+        )
 
 
 class UpstreamError(GatewayError):

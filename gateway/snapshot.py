@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urlencode
@@ -20,9 +20,19 @@ from django.contrib.auth import get_user_model
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
-from gateway.models import CAPABILITIES, ApiKey, ConfigVersion, ModelAlias, Price, Provider, ProviderModel
+from gateway.limits import REQUESTS, TOKENS, Limit
+from gateway.models import (
+    CAPABILITIES,
+    ApiKey,
+    ConfigVersion,
+    ModelAlias,
+    Price,
+    Provider,
+    ProviderModel,
+    UserLimits,
+)
 from gateway.secrets import SecretUnreadable
-from gateway.targets import Endpoint, PricePolicy, Timeouts
+from gateway.targets import Endpoint, PricePolicy, Target, Timeouts
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +44,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class KeyPolicy:
-    """What an API key may do. Times are Unix seconds."""
+    """What an API key may do. Times are Unix seconds. `limits` has its user's too; `max_streams` None: the setting."""
 
     id: int
     user_id: int
@@ -46,6 +56,8 @@ class KeyPolicy:
     valid_from: float | None
     expires_at: float | None
     revoked: bool
+    limits: tuple[Limit, ...] = ()
+    max_streams: int | None = None
 
 
 @dataclass(slots=True)
@@ -60,7 +72,8 @@ class ModelPolicy:
     flags: dict[str, bool]
     context_length: int | None
     created: int
-    prices: tuple[PricePolicy, ...] = ()
+    # One per credential, in the order in which they are tried.
+    targets: tuple[Target, ...] = field(repr=False, compare=False, default=())
     shadowed: bool = False
 
 
@@ -104,6 +117,9 @@ class Snapshot:
     has_users: bool = False
     keys: dict[bytes, KeyPolicy] = field(default_factory=dict, repr=False)
     keys_by_id: dict[int, KeyPolicy] = field(default_factory=dict, repr=False)
+    # Filled while it serves: the keys that were used, by a digest that costs less.
+    seen: dict[bytes, KeyPolicy] = field(default_factory=dict, repr=False, compare=False)
+    user_limits: dict[int, tuple[Limit, ...]] = field(default_factory=dict, repr=False)
     providers: tuple[ProviderPolicy, ...] = ()
     by_name: dict[str, ProviderPolicy] = field(default_factory=dict, repr=False)
     by_model: dict[str, tuple[ModelPolicy, ...]] = field(default_factory=dict, repr=False)
@@ -114,7 +130,17 @@ def _seconds(moment: datetime | None) -> float | None:
     return moment.timestamp() if moment else None
 
 
-def _load_keys() -> dict[bytes, KeyPolicy]:
+def _limits(owner: str, owner_id: int, row: ApiKey | UserLimits) -> tuple[Limit, ...]:
+    amounts = ((REQUESTS, row.requests_per_minute), (TOKENS, row.tokens_per_minute))
+    return tuple(Limit(owner, owner_id, kind, amount) for kind, amount in amounts if amount)
+
+
+def _load_user_limits() -> dict[int, tuple[Limit, ...]]:
+    found = {row.user_id: _limits("user", row.user_id, row) for row in UserLimits.objects.all()}
+    return {user_id: limits for user_id, limits in found.items() if limits}
+
+
+def _load_keys(user_limits: dict[int, tuple[Limit, ...]]) -> dict[bytes, KeyPolicy]:
     rows = ApiKey.objects.select_related("user").filter(user__is_active=True)
     return {
         bytes.fromhex(row.digest): KeyPolicy(
@@ -128,6 +154,8 @@ def _load_keys() -> dict[bytes, KeyPolicy]:
             valid_from=_seconds(row.valid_from),
             expires_at=_seconds(row.expires_at),
             revoked=row.revoked_at is not None,
+            limits=_limits("key", row.pk, row) + user_limits.get(row.user_id, ()),
+            max_streams=row.max_streams,
         )
         for row in rows.iterator()
     }
@@ -209,14 +237,33 @@ def _model(row: ProviderModel, provider: ProviderPolicy, prices: list[PricePolic
         flags={name: value for name, value in flags.items() if value is not None},
         context_length=row.context_length,
         created=int(row.created_at.timestamp()),
-        prices=tuple(prices),
+        targets=tuple(_targets(row, provider, tuple(prices))),
     )
+
+
+def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePolicy, ...]) -> Iterator[Target]:
+    credentials = provider.credentials or (() if provider.needs_credential else ((0, ""),))
+    for credential_id, credential in credentials:
+        yield Target(
+            adapter=provider.adapter,
+            provider_id=provider.id,
+            provider=provider.name,
+            model_id=row.pk,
+            public_id=row.public_id,
+            upstream_model=row.upstream_name or row.public_id,
+            endpoint=provider.endpoint,
+            credential_id=credential_id,
+            credential=credential,
+            asks_usage=provider.asks_usage,
+            prices=prices,
+        )
 
 
 def load() -> Snapshot:
     """Reads everything from the database; about a millisecond per hundred rows."""
     version = ConfigVersion.current()
-    keys = _load_keys()
+    user_limits = _load_user_limits()
+    keys = _load_keys(user_limits)
     rows = Provider.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id")
     providers = tuple(_provider(row) for row in rows if row.name.lower() not in settings.IGNORED_PROVIDERS)
     by_id = {provider.id: provider for provider in providers}
@@ -247,6 +294,7 @@ def load() -> Snapshot:
         has_users=get_user_model().objects.exists(),
         keys=keys,
         keys_by_id={policy.id: policy for policy in keys.values()},
+        user_limits=user_limits,
         providers=providers,
         by_name=by_name,
         by_model={name: tuple(found) for name, found in by_model.items()},

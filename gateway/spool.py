@@ -60,6 +60,10 @@ class Segment:
         self.path.unlink(missing_ok=True)
         os.close(self.fd)
 
+    def leave(self) -> None:
+        """Lets go of the file; it is replayed once this worker is gone."""
+        os.close(self.fd)
+
 
 class Spool:
     """Appends records of this worker; `take` hands finished ones over and says what may be deleted after."""
@@ -81,14 +85,14 @@ class Spool:
 
     def begin(self, record: Record) -> None:
         """Called before a provider is asked."""
-        line = orjson.dumps({"begin": record}) + b"\n"
+        line = b'{"begin":' + orjson.dumps(record) + b"}\n"
         with self._lock:
             self._open[record["request_id"]] = line
             self._write(line)
 
     def end(self, record: Record) -> None:
         """Called before the last byte is sent."""
-        line = orjson.dumps({"end": record}) + b"\n"
+        line = b'{"end":' + orjson.dumps(record) + b"}\n"
         with self._lock:
             self._open.pop(record["request_id"], None)
             self._done.append(record)
@@ -123,6 +127,13 @@ class Spool:
             self._write(line)
         return old
 
+    def leave_segment(self) -> None:
+        """Goes on in a fresh segment and keeps the one so far for replay."""
+        with self._lock:
+            old = self._rotated()
+            if old is not None:
+                old.leave()
+
     def put_back(self, records: list[Record]) -> None:
         with self._lock:
             self._done = records + self._done
@@ -134,7 +145,7 @@ class Spool:
         """Leaves the file for replay if anything in it is not settled."""
         with self._lock:
             if self._open or self._done:
-                os.close(self._segment.fd)
+                self._segment.leave()
             else:
                 self._segment.remove()
 

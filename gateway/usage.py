@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import orjson
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import OperationalError, close_old_connections, connection, transaction
+from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 
 from gateway import metrics
@@ -22,7 +23,7 @@ from gateway.chat import ChatRequest
 from gateway.errors import GatewayError
 from gateway.events import Usage
 from gateway.models import ApiKey, UsageEvent
-from gateway.spool import Record, Spool, orphans
+from gateway.spool import Record, Segment, Spool, orphans
 from gateway.targets import PricePolicy, Target
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,11 @@ MAX_WAITING = 100_000
 TABLE = UsageEvent._meta.db_table
 FIELDS = [field for field in UsageEvent._meta.concrete_fields if not field.primary_key]
 COLUMNS = [str(field.column) for field in FIELDS]
+in_order: Callable[[Record], tuple[Any, ...]] = itemgetter(*COLUMNS)
 DEFAULTS: Record = {str(field.column): field.get_default() for field in FIELDS}
 MAX_TOKENS_STORED = 2**62
+# The database's trouble and not a row's: gone, locked, or read-only during a failover.
+AWAY = (OperationalError, InterfaceError, InternalError)
 # Columns of text and their sizes.
 TEXTS = {"requested_model": 200, "model": 200, "provider_name": 64, "error_code": 64, "surface": 24}
 
@@ -65,26 +69,35 @@ class Tally:
         self.request_id = request_id
         self.usage: Usage | None = None
         self.target: Target | None = None
-        self.chunks = 0
         self.ended = False
         self._started = time.monotonic()
         self._created = time.time()
         self._first: float | None = None
         self._attempts: list[dict[str, Any]] = []
         self._attempt_started = 0.0
-        self._record: Record = {
-            "request_id": request_id,
+        self._principal = principal
+        self._chat = chat
+        self._surface = surface
+
+    def _record(self, target: Target) -> Record:
+        key = self._principal.key
+        return {
+            "request_id": self.request_id,
             "created_at": self._created,
-            "user_id": principal.user_id,
-            "api_key_id": principal.key.id if principal.key else None,
-            "requested_model": chat.model,
-            "surface": surface,
-            "stream": chat.stream,
+            "user_id": self._principal.user_id,
+            "api_key_id": None if key is None else key.id,
+            "requested_model": self._chat.model,
+            "surface": self._surface,
+            "stream": self._chat.stream,
+            "provider_id": target.provider_id,
+            "provider_name": target.provider,
+            "model": target.public_id,
         }
 
     def begin(self, target: Target) -> None:
-        self._record.update(_names(target))
-        writer.spool.begin(self._record)
+        self.target = target
+        self._begun = record = self._record(target)
+        writer.spool.begin(record)
 
     def trying(self, target: Target) -> None:
         self.target = target
@@ -113,17 +126,17 @@ class Tally:
         if self.ended:
             return
         self.ended = True
-        record = dict(self._record)
-        if self.target is not None:
-            record.update(_names(self.target))
-        record.update(
-            status=status,
-            http_status=http_status,
-            error_code=(error.code or "") if error else "",
-            duration_ms=_milliseconds(time.monotonic() - self._started),
-            first_token_ms=None if self._first is None else _milliseconds(self._first - self._started),
-            attempts=self._attempts,
-        )
+        assert self.target is not None, "what ends has begun"
+        now = time.monotonic()
+        record = self._begun
+        if record["provider_id"] != self.target.provider_id or record["model"] != self.target.public_id:
+            record = self._record(self.target)
+        record["status"] = status
+        record["http_status"] = http_status
+        record["error_code"] = (error.code or "") if error else ""
+        record["duration_ms"] = _milliseconds(now - self._started)
+        record["first_token_ms"] = None if self._first is None else _milliseconds(self._first - self._started)
+        record["attempts"] = self._attempts
         if self.usage is not None:
             record.update(self._counted(self.usage))
         writer.spool.end(record)
@@ -142,22 +155,24 @@ class Tally:
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(0, round(seconds * 1000))
+    return int(seconds * 1000 + 0.5)
 
 
-def _names(target: Target) -> dict[str, Any]:
-    return {"provider_id": target.provider_id, "provider_name": target.provider, "model": target.public_id}
-
-
-def _row(record: Record) -> tuple[Any, ...]:
+def _row(record: Record, stored: Callable[[datetime], Any]) -> tuple[Any, ...]:
     """The record in the order of COLUMNS."""
-    values: Record = {**DEFAULTS, **record}
-    at = datetime.fromtimestamp(record["created_at"], UTC)
-    values["created_at"] = connection.ops.adapt_datetimefield_value(at)
+    values: Record = DEFAULTS | record
+    values["created_at"] = stored(datetime.fromtimestamp(record["created_at"], UTC))
     values["attempts"] = orjson.dumps(values["attempts"]).decode()
     for name, size in TEXTS.items():
-        values[name] = str(values[name] or "")[:size]
-    return tuple(values[name] for name in COLUMNS)
+        text = values[name]
+        if type(text) is not str or len(text) > size:
+            values[name] = str(text or "")[:size]
+    return in_order(values)
+
+
+def _naive_text(at: datetime) -> str:
+    """As Django stores times in SQLite; its own way there costs as much as the rest of the row."""
+    return at.replace(tzinfo=None).isoformat(" ")
 
 
 def insert(records: list[Record]) -> None:
@@ -166,8 +181,9 @@ def insert(records: list[Record]) -> None:
     marks = ", ".join(["%s"] * len(COLUMNS))
     # Names come from the model, values travel as parameters.
     statement = f"INSERT INTO {TABLE} ({names}) VALUES ({marks}) ON CONFLICT (request_id) DO NOTHING"  # noqa: S608 # nosec B608
+    stored = _naive_text if connection.vendor == "sqlite" else connection.ops.adapt_datetimefield_value
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.executemany(statement, [_row(record) for record in records])
+        cursor.executemany(statement, [_row(record, stored) for record in records])
 
 
 class UsageWriter:
@@ -181,6 +197,8 @@ class UsageWriter:
         self._last_used: dict[int, float] = {}
         self._last_used_at = 0.0
         self._failing = False
+        # Full segments whose rows are not all in the database yet.
+        self._unsettled: list[Segment] = []
         # Told which closed hours got a late row, so that their sums are made anew.
         self.late_hours: Callable[[set[datetime]], None] | None = None
 
@@ -206,12 +224,17 @@ class UsageWriter:
         self._thread = None
         if self._spool is not None:
             self.flush()
+            self._leave_unsettled()
             self._spool.close()
             self._spool = None
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
-            self.flush()
+            try:
+                self.flush()
+            except Exception:
+                # Without this thread no row would reach the database until the next start.
+                log.exception("usage rows could not be carried over")
             if time.monotonic() - self._orphans_at > ORPHAN_SECONDS:
                 self.replay()
         connection.close()
@@ -219,14 +242,16 @@ class UsageWriter:
     def flush(self) -> None:
         """Commits what is finished; on failure the rows wait in memory and in the journal."""
         records, segment = self.spool.take()
+        if segment is not None:
+            self._unsettled.append(segment)
         try:
             self._commit(records)
             self._failing = False
         except DatabaseError as error:
             self._keep(records, error)
             return
-        if segment is not None:
-            segment.remove()
+        while self._unsettled:
+            self._unsettled.pop().remove()
         metrics.observe(records)
 
     def _keep(self, records: list[Record], error: Exception) -> None:
@@ -235,7 +260,15 @@ class UsageWriter:
         self._failing = True
         if self.spool.waiting() + len(records) < MAX_WAITING:
             self.spool.put_back(records)
+        else:
+            # Their only copy: these files are for the replay at the next start.
+            self._leave_unsettled()
+            self.spool.leave_segment()
         close_old_connections()
+
+    def _leave_unsettled(self) -> None:
+        while self._unsettled:
+            self._unsettled.pop().leave()
 
     def _commit(self, records: list[Record]) -> None:
         """Raises DatabaseError when the database is away; a row that it can never take is logged and left out."""
@@ -248,7 +281,7 @@ class UsageWriter:
     def _insert(self, records: list[Record]) -> None:
         try:
             insert(records)
-        except OperationalError:
+        except AWAY:
             raise
         except Exception as error:
             # One unwritable row must not hold back all others for ever.
@@ -273,7 +306,8 @@ class UsageWriter:
         used, self._last_used = self._last_used, {}
         self._last_used_at = time.monotonic()
         with transaction.atomic():
-            for key_id, at in used.items():
+            # In one order everywhere, or two workers wait for each other's rows for ever.
+            for key_id, at in sorted(used.items()):
                 ApiKey.objects.filter(pk=key_id).update(last_used_at=datetime.fromtimestamp(at, UTC))
 
     def replay(self) -> None:

@@ -7,9 +7,19 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db.models.signals import post_delete, post_save
 
-from gateway.models import AliasTarget, ApiKey, ConfigVersion, Credential, ModelAlias, Price, Provider, ProviderModel
+from gateway.models import (
+    AliasTarget,
+    ApiKey,
+    ConfigVersion,
+    Credential,
+    ModelAlias,
+    Price,
+    Provider,
+    ProviderModel,
+    UserLimits,
+)
 
-WATCHED = (Provider, Credential, ProviderModel, ModelAlias, AliasTarget, Price, ApiKey, get_user_model())
+WATCHED = (Provider, Credential, ProviderModel, ModelAlias, AliasTarget, Price, ApiKey, UserLimits, get_user_model())
 
 
 def _changed(sender: Any, update_fields: frozenset[str] | None = None, raw: bool = False, **kwargs: Any) -> None:

@@ -23,6 +23,7 @@ from gateway.models.keys import SURFACES, check_cidrs, check_names
 
 GRACE = timedelta(hours=24)
 MOST_AT_ONCE = 50
+AMOUNTS = ("requests_per_minute", "tokens_per_minute", "max_streams")
 SURFACE_NAMES = {"v1": "/v1", "api": "/api", "backend": "/backend-api"}
 LAMPS = {"active": "ok", "not yet valid": "warn"}
 
@@ -41,7 +42,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = ApiKey
-        fields = ("user", "name", "surfaces", "models", "networks", "valid_from", "expires_at")
+        fields = ("user", "name", "surfaces", "models", "networks", "valid_from", "expires_at", *AMOUNTS)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -69,7 +70,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     change_form_template = "admin/gateway/apikey/change_form.html"
     fieldsets = (
         (None, {"fields": ("user", "name")}),
-        ("Limits", {"fields": ("models", "surfaces", "networks", ("valid_from", "expires_at"))}),
+        ("Limits", {"fields": ("models", "surfaces", "networks", ("valid_from", "expires_at"), AMOUNTS)}),
     )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:

@@ -9,6 +9,8 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
 
+from gateway.models import UserLimits
+
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 admin.site.unregister((User, Group))
@@ -18,8 +20,20 @@ def is_superuser(request: HttpRequest) -> bool:
     return bool(getattr(request.user, "is_superuser", False))
 
 
+class UserLimitsInline(admin.StackedInline):  # type: ignore[type-arg]
+    model = UserLimits
+    can_delete = False
+    verbose_name_plural = "Limits of all keys and sessions together"
+    fields = (("requests_per_minute", "tokens_per_minute"),)
+
+
 @admin.register(User)
 class GatewayUserAdmin(UserAdmin):  # type: ignore[type-arg]
+    inlines = (UserLimitsInline,)
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return self.inlines if obj else ()
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and self._reaches(request, obj)
 

@@ -1,6 +1,6 @@
 """The gateway's tables, by topic: providers and their models, keys, usage."""
 
-from gateway.models.keys import ApiKey, new_key
+from gateway.models.keys import ApiKey, UserLimits, new_key
 from gateway.models.providers import CAPABILITIES, AliasTarget, Credential, ModelAlias, Price, Provider, ProviderModel
 from gateway.models.usage import UsageEvent, UsageHour
 from gateway.models.version import ConfigVersion
@@ -17,5 +17,6 @@ __all__ = [
     "ProviderModel",
     "UsageEvent",
     "UsageHour",
+    "UserLimits",
     "new_key",
 ]

@@ -10,10 +10,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils import timezone
 
 SURFACES = ("v1", "api", "backend")
+MOST_PER_MINUTE = 2_000_000_000
 
 
 def digest_of(key: bytes) -> bytes:
@@ -49,6 +51,12 @@ def check_surfaces(value: Any) -> None:
         raise ValidationError(f"Unknown: {', '.join(sorted(unknown))}. There are: {', '.join(SURFACES)}.")
 
 
+def per_minute() -> models.PositiveIntegerField[int | None, int | None]:
+    """Empty: no limit. The bound is what every database can hold."""
+    bounds = [MinValueValidator(1), MaxValueValidator(MOST_PER_MINUTE)]
+    return models.PositiveIntegerField(null=True, blank=True, validators=bounds, help_text="Empty: no limit.")
+
+
 class ApiKey(models.Model):
     """A key of one user. `make` gives the plain key once; the row can never give it again."""
 
@@ -62,6 +70,15 @@ class ApiKey(models.Model):
     )
     valid_from = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
+    requests_per_minute = per_minute()
+    tokens_per_minute = per_minute()
+    max_streams = models.PositiveSmallIntegerField(
+        "open streams",
+        null=True,
+        blank=True,
+        validators=[MaxValueValidator(32_767)],
+        help_text="At once, in one worker. Empty: MAX_STREAMS_PER_KEY. 0: no limit.",
+    )
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     replaces = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -97,6 +114,9 @@ class ApiKey(models.Model):
                 models=self.models,
                 networks=self.networks,
                 expires_at=self.expires_at,
+                requests_per_minute=self.requests_per_minute,
+                tokens_per_minute=self.tokens_per_minute,
+                max_streams=self.max_streams,
                 replaces=self,
             )
             end = timezone.now() + grace
@@ -119,3 +139,19 @@ class ApiKey(models.Model):
         if self.valid_from and self.valid_from > now:
             return "not yet valid"
         return "active" if self.user.is_active else "user inactive"
+
+
+class UserLimits(models.Model):
+    """What all keys and sessions of one user may do together in a minute."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="limits"
+    )
+    requests_per_minute = per_minute()
+    tokens_per_minute = per_minute()
+
+    class Meta:
+        verbose_name = verbose_name_plural = "limits"
+
+    def __str__(self) -> str:
+        return f"limits of {self.user}"

@@ -78,8 +78,27 @@ def test_limits_are_written_line_by_line(admin: Client, alice: User) -> None:
     assert (row.surfaces, row.expires_at.year) == (["v1"], 2030)
 
 
+def test_numbers_a_minute_are_kept_and_changed(admin: Client, alice: User) -> None:
+    numbers = {"requests_per_minute": "60", "tokens_per_minute": "100000", "max_streams": "0"}
+    admin.post(f"{LIST}add/", given(alice, **numbers))
+    row = ApiKey.objects.get()
+    assert (row.requests_per_minute, row.tokens_per_minute, row.max_streams) == (60, 100_000, 0)
+    admin.post(f"{LIST}{row.pk}/change/", given(alice, tokens_per_minute="5"))
+    row.refresh_from_db()
+    assert (row.requests_per_minute, row.tokens_per_minute, row.max_streams) == (None, 5, None)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"networks": "not-a-network"}, {"surfaces": ["nonsense"]}, {"name": ""}, {"user": "999"}]
+    "wrong",
+    [
+        {"networks": "not-a-network"},
+        {"surfaces": ["nonsense"]},
+        {"name": ""},
+        {"user": "999"},
+        {"requests_per_minute": "0"},
+        {"tokens_per_minute": "2000000001"},
+        {"max_streams": "40000"},
+    ],
 )
 def test_what_is_wrong_is_said(admin: Client, alice: User, wrong: dict[str, Any]) -> None:
     answer = admin.post(f"{LIST}add/", given(alice) | wrong)

@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 
+from gateway.models import ConfigVersion, UserLimits
 from tests.people import PASSWORD, person
 
 pytestmark = pytest.mark.django_db
@@ -25,8 +26,10 @@ def dora(client: Client) -> User:
 
 
 def given(name: str, **more: Any) -> dict[str, Any]:
+    limits = {f"limits-{name}": "" for name in ("0-user", "0-requests_per_minute", "0-tokens_per_minute")}
+    limits |= {"limits-TOTAL_FORMS": "1", "limits-INITIAL_FORMS": "0"}
     dates = {"last_login_0": "", "last_login_1": "", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
-    return {"username": name, "email": "", "is_active": "on", **dates, **more}
+    return {"username": name, "email": "", "is_active": "on", **dates, **limits, **more}
 
 
 @pytest.mark.parametrize("rank", [{"is_superuser": True, "is_staff": True}, {"is_staff": True}, {"is_superuser": True}])
@@ -75,3 +78,25 @@ def test_a_superuser_does_all_of_it(client: Client, charlie: User, alice: User) 
     alice.refresh_from_db()
     assert alice.check_password(NEW["password1"])
     assert client.post("/admin/auth/group/add/", {"name": "all"}).status_code == 302
+
+
+def test_limits_are_on_a_users_page_and_stay_untouched_without_the_permission(
+    client: Client, charlie: User, dora: User, alice: User
+) -> None:
+    change = f"{LIST}{alice.pk}/change/"
+    numbers = {"limits-0-user": str(alice.pk), "limits-0-requests_per_minute": "60"}
+    assert "limits-0" not in client.get(change).content.decode()
+    client.post(change, given("alice", **numbers))
+    assert not UserLimits.objects.exists()
+    client.force_login(charlie)
+    assert "requests_per_minute" in client.get(change).content.decode()
+    assert "requests_per_minute" not in client.get(f"{LIST}add/").content.decode()
+    assert client.post(change, given("alice")).status_code == 302
+    assert not UserLimits.objects.exists()
+    before = ConfigVersion.current()
+    assert client.post(change, given("alice", **numbers)).status_code == 302
+    row = UserLimits.objects.get(user=alice)
+    assert (row.requests_per_minute, row.tokens_per_minute) == (60, None)
+    assert ConfigVersion.current() > before
+    wrong = client.post(change, given("alice", **numbers | {"limits-0-requests_per_minute": "0"}))
+    assert (wrong.status_code, "errorlist" in wrong.content.decode()) == (200, True)

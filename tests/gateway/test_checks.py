@@ -8,7 +8,7 @@ from django.core import checks as django_checks
 from django.db import connection
 
 from gateway import checks
-from gateway.models import Credential, ModelAlias, Provider, ProviderModel
+from gateway.models import ApiKey, Credential, ModelAlias, Provider, ProviderModel, UserLimits
 
 pytestmark = pytest.mark.django_db
 
@@ -129,3 +129,24 @@ def test_a_database_without_tables_or_columns_is_no_fault(monkeypatch):
     finally:
         with connection.schema_editor() as editor:
             editor.execute("ALTER TABLE gateway_provider RENAME COLUMN adapter_before TO adapter")
+
+
+@pytest.mark.parametrize("where", ["key", "user"])
+def test_limits_that_several_workers_cannot_count_together(settings, alice, where):
+    if where == "key":
+        ApiKey.make(alice, "limited", tokens_per_minute=5)
+    else:
+        UserLimits.objects.create(user=alice, requests_per_minute=5)
+    settings.WORKERS, settings.REDIS_URL = 2, ""
+    assert "REDIS_URL" in found()["gateway.W005"].hint
+    settings.REDIS_URL = "redis://127.0.0.1:6379/0"
+    assert "gateway.W005" not in found()
+    settings.WORKERS, settings.REDIS_URL = 1, ""
+    assert "gateway.W005" not in found()
+
+
+def test_several_workers_without_limits_are_fine(settings, alice):
+    ApiKey.make(alice, "free", max_streams=3)
+    UserLimits.objects.create(user=alice)
+    settings.WORKERS, settings.REDIS_URL = 2, ""
+    assert "gateway.W005" not in found()

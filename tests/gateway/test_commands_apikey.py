@@ -51,6 +51,39 @@ def test_its_limits_are_kept():
     assert "'gpt-x'" in ran.err
 
 
+def test_numbers_a_minute_are_kept_changed_and_inherited():
+    assert create("--requests-per-minute", "60", "--tokens-per-minute", "1000", "--streams", "0").code == 0
+    row = ApiKey.objects.get()
+    assert (row.requests_per_minute, row.tokens_per_minute, row.max_streams) == (60, 1000, 0)
+    before = ConfigVersion.current()
+    ran = run("apikey", "limit", row.prefix, "--requests-per-minute", "none", "--streams", "3", "--json")
+    assert (ran.json["requests_per_minute"], ran.json["tokens_per_minute"], ran.json["streams"]) == (None, 1000, 3)
+    assert ConfigVersion.current() > before
+    assert "tokens per minute:   1000" in run("apikey", "limit", row.prefix, "--streams", "none").out
+    run("apikey", "rotate", row.prefix)
+    successor = ApiKey.objects.get(replaces=row)
+    assert (successor.requests_per_minute, successor.tokens_per_minute, successor.max_streams) == (None, 1000, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Name a limit to change"),
+        (("--requests-per-minute", "0"), "greater than or equal to 1"),
+        (("--tokens-per-minute", "2000000001"), "less than or equal to"),
+        (("--streams", "-1"), "greater than or equal to 0"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(arguments, said):
+    create("--requests-per-minute", "60")
+    row = ApiKey.objects.get()
+    ran = run("apikey", "limit", str(row.pk), *arguments)
+    assert ran.code == 1
+    assert said in ran.err
+    row.refresh_from_db()
+    assert row.requests_per_minute == 60
+
+
 def test_known_models_are_not_remarked_on():
     row = Provider.objects.create(name="A", adapter="demo")
     ProviderModel.objects.create(provider=row, public_id="m")

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError
 
-from gateway.models import ApiKey, ConfigVersion, Price, Provider, ProviderModel
+from gateway.models import ApiKey, ConfigVersion, Price, Provider, ProviderModel, UserLimits
 from gateway.snapshot import SnapshotStore
 from tests.people import person
 
@@ -26,6 +26,10 @@ def test_every_change_moves_the_version(alice: User) -> None:
     model = ProviderModel.objects.create(provider=provider, public_id="m")
     assert moved()
     ApiKey.make(alice, "k")
+    assert moved()
+    limits = UserLimits.objects.create(user=alice, requests_per_minute=5)
+    assert moved()
+    limits.delete()
     assert moved()
     alice.is_active = False
     alice.save()
@@ -110,4 +114,4 @@ def test_prices_come_with_their_model() -> None:
     store = SnapshotStore()
     policy = store.reload().by_model["m"][0]
     assert policy.flags == {"vision": True, "tools": False}
-    assert (policy.context_length, policy.prices[0].output) == (9, 2)
+    assert (policy.context_length, policy.targets[0].prices[0].output) == (9, 2)

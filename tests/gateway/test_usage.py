@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import json
 import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
@@ -19,6 +21,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError
 from django.utils import timezone
 
+from g4fsite import server
 from gateway.events import Usage
 from gateway.models import ApiKey, Price, ProviderModel, UsageEvent
 from gateway.targets import PricePolicy
@@ -302,3 +305,35 @@ def test_kill_under_load_loses_and_doubles_nothing(
     assert 3 <= states.count("interrupted") <= 9 + 6
     assert set(states) <= {"ok", "interrupted"}
     assert process.stop() == 0
+
+
+def test_a_reader_that_takes_nothing_is_cut_and_booked(
+    gateway: LiveGateway, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READER_SECONDS", 0.3)
+    deltas = [{"content": "x" * 100_000}] * 200
+    provider.enqueue(answers.sse(answers.events_of(deltas)))
+    gateway.add_provider(provider)
+    body = json.dumps(STREAM).encode()
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        reader.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {gateway.key}\r\n"
+        reader.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        assert the_row("cancelled").http_status == 499
+    assert provider.wait_for(1).left.wait(2)
+
+
+def test_a_reader_that_takes_a_little_is_not_cut(
+    gateway: LiveGateway, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "READER_SECONDS", 0.3)
+    provider.enqueue(answers.sse(answers.events_of([{"content": "x" * 100_000}] * 60)))
+    gateway.add_provider(provider)
+    with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=STREAM, headers=gateway.auth()) as response:
+        taken = 0
+        for piece in response.iter_bytes(100_000):
+            taken += len(piece)
+            time.sleep(0.03)
+    assert taken > 6_000_000
+    assert the_row("ok").http_status == 200

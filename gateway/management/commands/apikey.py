@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from gateway.management.output import OperatorCommand, Options, table
+from gateway.management.output import OperatorCommand, Options, facts, table
 from gateway.models import ApiKey, ModelAlias, ProviderModel
 from gateway.models.keys import SURFACES
 from gateway.operations import Refused
@@ -52,6 +52,9 @@ def describe(row: ApiKey) -> dict[str, Any]:
         "models": row.models,
         "surfaces": row.surfaces,
         "networks": row.networks,
+        "requests_per_minute": row.requests_per_minute,
+        "tokens_per_minute": row.tokens_per_minute,
+        "streams": row.max_streams,
         "expires_at": row.expires_at.isoformat() if row.expires_at else None,
         "last_used_at": row.last_used_at.isoformat() if row.last_used_at else None,
         "created_at": row.created_at.isoformat(),
@@ -76,6 +79,29 @@ def key_named(text: str) -> ApiKey:
     return found[0]
 
 
+def amount(text: str) -> int | None:
+    """None for `none`; raises ValueError."""
+    return None if text == "none" else int(text)
+
+
+amount.__name__ = "number, or none"
+LIMITS = {
+    "requests_per_minute": ("--requests-per-minute", "requests a minute"),
+    "tokens_per_minute": ("--tokens-per-minute", "tokens a minute, prompts and answers together"),
+    "max_streams": ("--streams", "streams open at once in a worker; 0: no limit, none: MAX_STREAMS_PER_KEY"),
+}
+
+
+def _add_limits(parser: ArgumentParser) -> None:
+    for name, (flag, text) in LIMITS.items():
+        parser.add_argument(flag, dest=name, type=amount, default=SUPPRESS, metavar="N", help=f"at most so many {text}")
+
+
+def _limits(options: Options) -> dict[str, Any]:
+    """Those that were named."""
+    return {name: options[name] for name in LIMITS if name in options}
+
+
 class Command(OperatorCommand):
     help = "API keys of users."
 
@@ -92,6 +118,10 @@ class Command(OperatorCommand):
         make.add_argument("--surface", action="append", default=[], choices=SURFACES, help="only these routes")
         make.add_argument("--network", action="append", default=[], metavar="CIDR", help="only from there")
         make.add_argument("--expires", type=moment, metavar="WHEN", help="30d, 12h, 2026-12-31 (its end, UTC)")
+        _add_limits(make)
+        limit = self.action(actions, "limit", self.limit, "Change what a key may do in a minute or at once.")
+        limit.add_argument("key", metavar="ID|PREFIX")
+        _add_limits(limit)
         listing = self.action(actions, "list", self.list_all, "List keys, never the keys themselves.")
         listing.add_argument("--user", metavar="U", help="only this user's")
         revoke = self.action(actions, "revoke", self.revoke, "End a key, open streams included.")
@@ -115,6 +145,7 @@ class Command(OperatorCommand):
             surfaces=options["surface"],
             networks=options["network"],
             expires_at=options["expires"],
+            **_limits(options),
         )
         for name in options["model"]:
             if not self._is_known(name):
@@ -143,6 +174,17 @@ class Command(OperatorCommand):
             for item in found
         ]
         self.say(options, found, table(columns, lines) if found else "No keys yet.")
+
+    def limit(self, options: Options) -> None:
+        row = key_named(options["key"])
+        changes = _limits(options)
+        if not changes:
+            raise Refused("Name a limit to change; --help lists them.")
+        for name, value in changes.items():
+            setattr(row, name, value)
+        row.full_clean(exclude=["user"])
+        row.save(update_fields=list(changes))
+        self.say(options, describe(row), facts([(name.replace("_", " "), getattr(row, name)) for name in LIMITS]))
 
     def revoke(self, options: Options) -> None:
         row = key_named(options["key"])
