@@ -1,0 +1,1 @@
+"""Measures what requests and chunks cost, ours beside others. See README.md."""
