@@ -7,7 +7,7 @@ PYTEST ?= $(BIN)/python -m pytest
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev test browser-test lint types format check bench lock clean
+.PHONY: help run install install-dev test browser-test lint types format check bench bench-peers soak lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -61,8 +61,14 @@ format: install-dev ## Write formatting and safe fixes
 check: ## The whole gate, as CI runs it
 	@bash .ci/run
 
-bench: install ## What a request and a chunk cost on one core (benchmarks/README.md)
-	@$(BIN)/python benchmarks/run.py
+bench: install ## Ours beside nginx and LiteLLM: CPU, latency, memory (benchmarks/README.md; BENCH="--reps 1")
+	@$(BIN)/python benchmarks/run.py $(BENCH)
+
+bench-peers: ## Install what `make bench` compares with: nginx by apt, LiteLLM by pip into benchmarks/.cache
+	@sh benchmarks/peers/install.sh
+
+soak: install-dev ## The fault rig in full: 10,000 requests on each database (tests/faults/README.md; SOAK=--help)
+	@$(BIN)/python -m tests.faults.soak $(SOAK)
 
 lock: install-dev ## Pin and hash requirements*.in
 	@$(BIN)/python scripts/lock.py
