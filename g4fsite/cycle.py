@@ -72,12 +72,17 @@ class Cycle(RequestResponseCycle):
     def _start(self, status: int, headers: Any) -> bytes:
         lines = [STATUS_LINE[status]]
         closes = False
-        for name, value in headers:
+        for header in headers:
+            line = _usual.get(header)
+            if line is not None:
+                lines.append(line)
+                continue
+            name, value = header
+            lower = name.lower()
             if HEADER_RE.search(name):
                 raise RuntimeError("Invalid HTTP header name.")
             if HEADER_VALUE_RE.search(value):
                 raise RuntimeError("Invalid HTTP header value.")
-            lower = name.lower()
             if lower == b"content-length" and self.chunked_encoding is None:
                 self.expected_content_length = int(value)
                 self.chunked_encoding = False
@@ -121,6 +126,18 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
         self.on_response()
 
+
+# Lines of headers that most answers have, which need no check and steer nothing.
+_usual = {
+    (name, value): b"%b: %b\r\n" % (name, value)
+    for name, value in (
+        (b"content-type", b"application/json"),
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),
+        (b"x-content-type-options", b"nosniff"),
+    )
+}
 
 # uvicorn's protocol offers no other way to say which class answers.
 httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]

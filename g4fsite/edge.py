@@ -57,6 +57,8 @@ class Body:
 
     problem: BadRequest | None = None
     done = False
+    # Whether the size was known, and small enough, before the first byte.
+    announced = False
     _size = 0
 
     def __init__(self, receive: Receive, connection: Connection | None = None) -> None:
@@ -82,12 +84,16 @@ class Body:
             message = await self._in_time()
         self._size += len(message.get("body", b""))
         self.done = not message.get("more_body", False)
-        if self._size > settings.MAX_BODY_BYTES:
+        if not self.announced and self._size > settings.MAX_BODY_BYTES:
             raise too_large()
-        late = time.monotonic() - self._started - settings.BODY_STALL_SECONDS
-        if not self.done and late > 0 and self._size < late * MIN_BYTES_PER_SECOND:
-            raise BadRequest("The request's body arrives too slowly.", status=408, code="request_timeout")
+        if not self.done:
+            self._check_pace()
         return message
+
+    def _check_pace(self) -> None:
+        late = time.monotonic() - self._started - settings.BODY_STALL_SECONDS
+        if late > 0 and self._size < late * MIN_BYTES_PER_SECOND:
+            raise BadRequest("The request's body arrives too slowly.", status=408, code="request_timeout")
 
     async def _in_time(self) -> Message:
         try:
@@ -116,9 +122,11 @@ class Edge:
             return
         # The time comes first, so that rows are added at the end of the index by which they are unique.
         request_id = f"req_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
-        # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
-        headers = [(name, value) for name, value in scope["headers"] if b"_" not in name]
+        headers = scope["headers"]
         connection: Connection | None = scope.get("g4f.connection")
+        if connection is None:
+            # Our server has done it: Django joins names by underscore, so `x_api_key` would count as `x-api-key`.
+            headers = [(name, value) for name, value in headers if b"_" not in name]
         body = Body(receive, connection)
         response = Response(send, request_id, body, connection)
         response.scope = scope = {
@@ -134,7 +142,7 @@ class Edge:
                 raise Unavailable("The server has as many requests under way as it takes.", code="overloaded")
             if not runtime.started:
                 await runtime.ensure_started()
-            self._check(scope)
+            self._check(scope, body)
             preflight = _preflight(scope)
             if preflight is not None:
                 await response.whole(preflight.status_code, [], b"")
@@ -158,11 +166,11 @@ class Edge:
             # Else it and the response would keep each other until the collector comes.
             scope.pop("g4f.whole", None)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope, body: Body) -> None:
         path = scope["path"]
         if path in HEALTH_PATHS:
             return
-        self._check_headers(scope)
+        body.announced = self._check_headers(scope)
         if path.startswith("//") or len(path) > MAX_PATH or BAD_PATH.search(path):
             raise unknown_url(scope["method"], ascii(path)[1:-1])
         if not store.current.has_users and not path.startswith(SETUP_PREFIXES):
@@ -172,7 +180,8 @@ class Edge:
                 should_retry=False,
             )
 
-    def _check_headers(self, scope: Scope) -> None:
+    def _check_headers(self, scope: Scope) -> bool:
+        """Whether they say how long the body is."""
         headers = scope["headers"]
         if len(headers) > MAX_HEADERS:
             raise BadRequest("The request has too many headers.", status=431, code="headers_too_large")
@@ -181,20 +190,25 @@ class Edge:
         seen = dict(headers)
         if len(seen) != len(headers):
             _check_repeated(headers)
+        else:
+            scope["g4f.headers"] = seen
         if b"cookie" in seen and any(name == b"cookie" and ODD_COOKIE.search(value) for name, value in headers):
             raise BadRequest("A cookie holds an escaped control character.", code="invalid_header")
         host = seen.get(b"host", b"")
         if host not in self._hosts:
             self._check_host(host)
         scope["g4f.content_type"] = kind = seen.get(b"content-type", b"")
-        charset = CHARSET.search(kind) if b";" in kind else None
+        charset = CHARSET.search(kind) if kind != b"application/json" else None
         if charset and charset.group(1).lower() not in CHARSETS:
             raise BadRequest("Unsupported charset; send UTF-8.", status=415, code="unsupported_media_type")
-        length = seen.get(b"content-length", b"0")
+        length = seen.get(b"content-length")
+        if length is None:
+            return False
         if not length.isdigit():
             raise BadRequest("Content-Length is not a number.", code="invalid_header")
         if len(length) > 18 or int(length) > settings.MAX_BODY_BYTES:
             raise too_large()
+        return b"transfer-encoding" not in seen
 
     def _check_host(self, host: bytes) -> None:
         domain, _ = split_domain_port(host.decode("latin-1"))
@@ -254,7 +268,7 @@ class Response:
             headers.append((b"connection", b"close"))
         if b"cache-control" not in names and any(n in CREDENTIAL_HEADERS for n, _ in self.scope["headers"]):
             headers.append((b"cache-control", b"no-store"))
-        return headers + _cors(self.scope) if settings.CORS_ALLOWED_ORIGINS else headers
+        return headers + _cors(self.scope) if _origin(self.scope) else headers
 
     async def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         headers = [*headers, (b"content-length", b"%d" % len(body))]
@@ -293,7 +307,10 @@ def _plain_request(scope: Scope) -> HttpRequest:
 
 
 def _origin(scope: Scope) -> bool:
-    return bool(settings.CORS_ALLOWED_ORIGINS) and any(name == b"origin" for name, _ in scope["headers"])
+    """Whether the caller is a page of another origin, and the operator allows some."""
+    seen = scope.get("g4f.headers")
+    found = any(name == b"origin" for name, _ in scope["headers"]) if seen is None else b"origin" in seen
+    return found and bool(settings.CORS_ALLOWED_ORIGINS)
 
 
 def _preflight(scope: Scope) -> HttpResponse | None:
@@ -304,8 +321,6 @@ def _preflight(scope: Scope) -> HttpResponse | None:
 
 
 def _cors(scope: Scope) -> list[tuple[bytes, bytes]]:
-    if not _origin(scope):
-        return []
     request, response = _plain_request(scope), HttpResponse()
     # The middleware leaves this mark on a request for itself.
     vars(request)["_cors_enabled"] = _cors_rules.is_enabled(request)

@@ -30,6 +30,8 @@ HEADER_SECONDS = 20.0
 HEALTHCHECK_SECONDS = 30
 # How long a caller may take nothing of what waits for it.
 READER_SECONDS = 60.0
+# A number, because CPython 3.11 looks for bytes in bytes by way of an exception.
+UNDERSCORE = ord("_")
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_BODY = (
     b'{"error":{"message":"The request\'s headers are too large.","type":"invalid_request_error",'
@@ -85,7 +87,9 @@ class DeadlineProtocol(HttpToolsProtocol):
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
-            self.headers.append((name, value))
+            # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
+            if UNDERSCORE not in name:
+                self.headers.append((name, value))
             return
         # A trailer: never a header, and not collected.
         self._head_bytes += len(name) + len(value)

@@ -28,6 +28,7 @@ from gateway.snapshot import KeyPolicy, Snapshot, store
 Headers = Iterable[tuple[bytes, bytes]]
 MAX_KEY_BYTES = 1024
 KEY_HEADERS = (b"g4f-api-key", b"x-api-key")
+CREDENTIAL_HEADERS = (b"authorization", *KEY_HEADERS)
 # Of this process alone, made anew at every start.
 QUICK_KEY = secrets.token_bytes(32)
 
@@ -144,7 +145,12 @@ def scope_address(scope: dict[str, Any]) -> str:
 
 async def authenticate_scope(scope: dict[str, Any]) -> Principal:
     """The ASGI door. A key costs a digest and a look-up; only a browser session asks the database."""
-    key = credential_in(scope["headers"])
+    # Where no header came twice the edge has them by name.
+    seen = scope.get("g4f.headers")
+    if seen is None:
+        key = credential_in(scope["headers"])
+    else:
+        key = credential_in([(name, seen[name]) for name in CREDENTIAL_HEADERS if name in seen])
     if key is not None:
         return principal_for(key, scope["path"], lambda: scope_address(scope))
     if any(name == b"cookie" for name, _ in scope["headers"]):

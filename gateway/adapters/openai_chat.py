@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.adapters.failures import from_object, from_reply
-from gateway.adapters.sse import EventSplitter, EventTooLarge, payload
+from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
 from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, RawChunks, RawClosing, RawReply
@@ -166,7 +166,7 @@ class ChunkReader:
             raise from_object(self._target, chunk.get("error") or chunk)
         self.understood = True
         # Named events and several data lines are legal SSE, but clients expect one `data:` line.
-        plain = event if event.startswith(b"data: ") and b"\n" not in event else b"data: " + orjson.dumps(chunk)
+        plain = event if event.startswith(b"data: ") and NEWLINE not in event else b"data: " + orjson.dumps(chunk)
         self._sort(chunk, plain, out)
 
     def _sort(self, chunk: dict[str, Any], event: bytes, out: list[bytes]) -> None:
@@ -211,7 +211,7 @@ class ChunkReader:
 
 def _is_delta(event: bytes) -> bool:
     """Whether this is what nearly all events are: one line of JSON with one choice that goes on."""
-    if not event.startswith(b"data: {") or b"\n" in event:
+    if not event.startswith(b"data: {") or NEWLINE in event:
         return False
     try:
         chunk = orjson.loads(event[6:])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 MARK = b"\xef\xbb\xbf"
+# As numbers, because CPython 3.11 looks for bytes in bytes by way of an exception.
+CARRIAGE, NEWLINE = b"\r\n"
 
 
 class EventTooLarge(Exception):
@@ -24,7 +26,7 @@ class EventSplitter:
         """Raises EventTooLarge."""
         if not self._begun:
             data = self._without_mark(data)
-        if self._carriage or b"\r" in data:
+        if self._carriage or CARRIAGE in data:
             data = self._newlines(data)
         if self._rest:
             # Search from where the blank line could begin, so that a long event costs its length once.
@@ -65,7 +67,7 @@ class EventSplitter:
 
 def payload(event: bytes) -> tuple[str, bytes]:
     """The event's name (empty when unnamed) and its data; no data: a comment or a bare field."""
-    if event.startswith(b"data: ") and b"\n" not in event:
+    if event.startswith(b"data: ") and NEWLINE not in event:
         return "", event[6:]
     name, data = "", []
     for line in event.split(b"\n"):

@@ -41,4 +41,10 @@ class Migration(migrations.Migration):
             name='tokens_per_minute',
             field=models.PositiveIntegerField(blank=True, help_text='Empty: no limit.', null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(2000000000)]),
         ),
+        # Another index begins with the user.
+        migrations.AlterField(
+            model_name='usageevent',
+            name='user',
+            field=models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
+        ),
     ]

@@ -22,7 +22,12 @@ class UsageEvent(models.Model):
     request_id = models.CharField(max_length=40, unique=True)
     created_at = models.DateTimeField(db_index=True)
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+"
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.SET_NULL,
+        db_constraint=False,
+        db_index=False,
+        related_name="+",
     )
     api_key = models.ForeignKey(
         "gateway.ApiKey", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False, related_name="+"

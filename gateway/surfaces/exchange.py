@@ -61,12 +61,12 @@ class Exchange:
     _beat: asyncio.TimerHandle | None = None
     _beating: asyncio.Task[None] | None = None
     _stream_headers: Sequence[tuple[bytes, bytes]] = ()
+    _loop: asyncio.AbstractEventLoop
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._loop = asyncio.get_running_loop()
         self.connection: Connection | None = scope.get("g4f.connection")
 
     async def body(self) -> bytes:
@@ -112,6 +112,7 @@ class Exchange:
     def expect_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
         """From now on silence is broken by a comment, so that no proxy or client gives up."""
         self._stream_headers = headers
+        self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._beat = self._loop.call_later(settings.HEARTBEAT_SECONDS, self._check_silence)
 

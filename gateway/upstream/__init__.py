@@ -154,7 +154,8 @@ class Upstream:
             await connection.head()
             _check(connection, target)
             data = await connection.whole()
-            _check(connection, target)
+            if connection.fault is not None:
+                _check(connection, target)
             return Reply(connection.status, tuple(connection.headers), data)
         finally:
             timer.cancel()
