@@ -23,7 +23,7 @@ def is_superuser(request: HttpRequest) -> bool:
 class UserLimitsInline(admin.StackedInline):  # type: ignore[type-arg]
     model = UserLimits
     can_delete = False
-    verbose_name_plural = "Limits of all keys and sessions together"
+    verbose_name = "Limits of all keys and sessions together"
     fields = (("requests_per_minute", "tokens_per_minute"),)
 
 
