@@ -73,11 +73,14 @@ class Cycle(RequestResponseCycle):
         lines = [STATUS_LINE[status]]
         closes = False
         for header in headers:
-            line = _usual.get(header)
+            line = _USUAL.get(header)
             if line is not None:
                 lines.append(line)
                 continue
             name, value = header
+            if name in _OURS:
+                lines.append(b"%b: %b\r\n" % header)
+                continue
             lower = name.lower()
             if HEADER_RE.search(name):
                 raise RuntimeError("Invalid HTTP header name.")
@@ -127,8 +130,10 @@ class Cycle(RequestResponseCycle):
         self.on_response()
 
 
+# The edge makes their values itself.
+_OURS = frozenset((b"x-request-id", b"openai-processing-ms"))
 # Lines of headers that most answers have, which need no check and steer nothing.
-_usual = {
+_USUAL = {
     (name, value): b"%b: %b\r\n" % (name, value)
     for name, value in (
         (b"content-type", b"application/json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -42,8 +43,12 @@ DEFAULTS: Record = {str(field.column): field.get_default() for field in FIELDS}
 MAX_TOKENS_STORED = 2**62
 # The database's trouble and not a row's: gone, locked, or read-only during a failover.
 AWAY = (OperationalError, InterfaceError, InternalError)
-# Columns of text and their sizes.
+# Columns of text and their sizes. An answer that went well has only words that were checked before it.
 TEXTS = {"requested_model": 200, "model": 200, "provider_name": 64, "error_code": 64, "surface": 24}
+
+# Without these, each NULL and each truth value of a row costs an exception: sqlite3 looks for an adapter.
+sqlite3.register_adapter(type(None), {}.get)
+sqlite3.register_adapter(bool, int)
 
 
 def cost_of(prices: Iterable[PricePolicy], usage: Usage, at: float) -> tuple[int | None, int | None]:
@@ -163,10 +168,11 @@ def _row(record: Record, stored: Callable[[datetime], Any]) -> tuple[Any, ...]:
     values: Record = DEFAULTS | record
     values["created_at"] = stored(datetime.fromtimestamp(record["created_at"], UTC))
     values["attempts"] = orjson.dumps(values["attempts"]).decode()
-    for name, size in TEXTS.items():
-        text = values[name]
-        if type(text) is not str or len(text) > size:
-            values[name] = str(text or "")[:size]
+    if values["status"] != "ok":
+        for name, size in TEXTS.items():
+            text = values[name]
+            if type(text) is not str or len(text) > size:
+                values[name] = str(text or "")[:size]
     return in_order(values)
 
 
