@@ -47,7 +47,7 @@ AWAY = (OperationalError, InterfaceError, InternalError)
 TEXTS = {"requested_model": 200, "model": 200, "provider_name": 64, "error_code": 64, "surface": 24}
 
 # Without these, each NULL and each truth value of a row costs an exception: sqlite3 looks for an adapter.
-sqlite3.register_adapter(type(None), {}.get)
+sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]  # a function of C that gives None
 sqlite3.register_adapter(bool, int)
 
 
