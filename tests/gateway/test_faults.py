@@ -106,6 +106,25 @@ def test_a_provider_that_takes_no_connection_is_504(gateway: LiveGateway, stream
 
 
 @both
+def test_a_proxy_that_does_not_connect_is_502_and_says_nothing_of_itself(
+    gateway: LiveGateway, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    with ScriptedProvider() as proxy:
+        proxy.enqueue(answers.html(407, "who are you?"))
+        given = f"http://ops:planted-password@127.0.0.1:{proxy.port}"
+        gateway.add_provider("https://models.example/v1", proxy=given, allow_private=False)
+        with caplog.at_level(logging.DEBUG):
+            response = ask(gateway, stream)
+        assert (response.status_code, check_error(response.json())["code"]) == (502, "provider_not_working")
+        [connect] = proxy.requests
+    assert (connect.method, connect.path) == ("CONNECT", "models.example:443")
+    assert "planted" not in response.text + caplog.text
+    assert "127.0.0.1" not in response.text
+    row = the_row()
+    assert (row.status, row.http_status, row.error_code) == ("error", 502, "provider_not_working")
+
+
+@both
 def test_the_next_provider_has_time_of_its_own(gateway: LiveGateway, provider: ScriptedProvider, stream: bool) -> None:
     provider.enqueue(answers.silent(), answers.stream("late") if stream else answers.reply("late"))
     gateway.add_provider(provider, name="Silent", timeout=1, first_event_timeout=1)
