@@ -20,6 +20,8 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 NODE_MODULES = ROOT / "tests/clients/node/node_modules/openai"
 REDIS_SERVER = shutil.which("redis-server") or ""
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or ""
+# Sets the clock of one process; its program only names this library, which Debian keeps beside each architecture's.
+FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), "")
 CONSOLE_SCRIPT = Path(sys.executable).with_name("g4fsite")
 ENGINE_PYTHON = Path(os.environ.get("G4FSITE_ENGINE_PYTHON") or ROOT / ".venv-engine/bin/python")
 
@@ -44,6 +46,7 @@ KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
         "install node 20 or later with npm and run tests/clients/node/install.sh",
     ),
     "nginx": (lambda: bool(NGINX), "install the package nginx-light"),
+    "faketime": (lambda: bool(FAKETIME), "install the package faketime"),
     "console script": (CONSOLE_SCRIPT.exists, "run `make install`"),
     "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
 }
