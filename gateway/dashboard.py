@@ -192,6 +192,10 @@ def hourly(start: datetime, end: datetime, now: datetime | None = None) -> dict[
     wanted = list(_hours(hour_of(start), end))
     found: dict[datetime, dict[str, Sums]] = {hour: {} for hour in wanted}
     done = set()
+    # Only a clock that was ahead and was set right leaves sums of an hour that still goes on.
+    early = UsageHour.objects.filter(hour__gt=now - HOUR - SETTLED_AFTER)
+    if early.exists():
+        early.delete()
     for row in UsageHour.objects.filter(hour__gte=wanted[0], hour__lt=end):
         found[row.hour][row.provider_name] = _sums_from(row)
         if not row.provider_name:

@@ -202,6 +202,7 @@ class UsageWriter:
         self._orphans_at = 0.0
         self._last_used: dict[int, float] = {}
         self._last_used_at = 0.0
+        self._closed = 0.0
         self._failing = False
         # Full segments whose rows are not all in the database yet.
         self._unsettled: list[Segment] = []
@@ -298,7 +299,8 @@ class UsageWriter:
                 self._insert([record])
 
     def _tell_late(self, records: list[Record]) -> None:
-        closed = timezone.now().timestamp() // 3600 * 3600
+        # By the latest time that was ever seen: after a clock that was ahead, sums of hours to come may be kept.
+        self._closed = closed = max(self._closed, timezone.now().timestamp() // 3600 * 3600)
         late = {record["created_at"] // 3600 * 3600 for record in records if record["created_at"] < closed}
         if late and self.late_hours:
             self.late_hours({datetime.fromtimestamp(hour, UTC) for hour in late})

@@ -75,6 +75,18 @@ def test_a_late_row_counts_after_its_hour_was_dropped() -> None:
     assert total(hourly(at, NOW, NOW)[hour_of(at)].values()).requests == 2
 
 
+def test_sums_made_by_a_clock_that_was_ahead_are_not_believed() -> None:
+    """Else an hour that was looked at before its time would stay as empty as it was then."""
+    event(NOW - timedelta(hours=2))
+    hourly(NOW, NOW + timedelta(hours=9), NOW + timedelta(hours=10))
+    assert UsageHour.objects.filter(hour__gte=hour_of(NOW)).count() == 10
+    event(NOW)
+    assert total(hourly(NOW, NOW, NOW).popitem()[1].values()).requests == 1
+    later = NOW + timedelta(hours=3)
+    event(later)
+    assert total(hourly(later, later, later + timedelta(hours=2))[hour_of(later)].values()).requests == 1
+
+
 def test_rebuilding_drops_what_was_there() -> None:
     at = hour_of(NOW - timedelta(hours=2))
     UsageHour.objects.create(hour=at, provider_name="Gone", requests=9)

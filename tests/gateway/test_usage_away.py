@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,21 @@ def test_keys_are_touched_in_one_order_by_every_worker(carrier: UsageWriter, ali
     touched = [query["sql"] for query in queries if query["sql"].startswith("UPDATE")]
     assert len(touched) == 2
     assert [str(key) in sql.rpartition("WHERE")[2] for key, sql in zip(keys, touched, strict=True)] == [True, True]
+
+
+def test_hours_that_a_wrong_clock_took_for_closed_are_told_of(
+    carrier: UsageWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the clock was a day ahead somebody may have looked, and sums of hours to come were kept."""
+    told: list[set[datetime]] = []
+    carrier.late_hours = told.append
+    book(carrier, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(module.timezone, "now", lambda: datetime.now(UTC) + timedelta(days=1))
+        carrier.flush()
+    book(carrier, "b")
+    carrier.flush()
+    assert len(told) == 2
 
 
 def test_the_thread_survives_whatever_happens(carrier: UsageWriter, monkeypatch: pytest.MonkeyPatch) -> None:
