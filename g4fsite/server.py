@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import shutil
 import socket
 import sys
@@ -33,6 +34,8 @@ READER_SECONDS = 60.0
 # A number, because CPython 3.11 looks for bytes in bytes by way of an exception.
 UNDERSCORE = ord("_")
 MAX_HEAD_BYTES = 64 * 1024
+# What deploy/g4fsite.service asks for, too: MAX_REQUESTS with two connections each, and as much again.
+OPEN_FILES = 65_536
 HEAD_BODY = (
     b'{"error":{"message":"The request\'s headers are too large.","type":"invalid_request_error",'
     b'"param":null,"code":"headers_too_large"}}'
@@ -211,6 +214,16 @@ def config(*, workers: int = 1, reload: bool = False, ssl_keyfile: str = "", ssl
     )
 
 
+def allow_open_files() -> None:
+    """Raises this process's limit as far as it may. A shell's is often 1,024, and an answer takes two connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # Some systems allow less than they say; then it stays as it was.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def prepare_metrics(workers: int) -> None:
     """Several workers share their counters through files, emptied at each start."""
     if workers > 1:
@@ -222,6 +235,7 @@ def prepare_metrics(workers: int) -> None:
 
 def serve(sock: socket.socket, server_config: uvicorn.Config) -> None:
     """Runs until a signal; returns when every answer has ended or the grace period is over."""
+    allow_open_files()
     if server_config.should_reload:
         ChangeReload(server_config, target=Server(server_config).run, sockets=[sock]).run()
     elif server_config.workers > 1:

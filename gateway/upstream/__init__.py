@@ -6,10 +6,11 @@ A client of our own, because this is what a request costs most: a protocol, llht
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
+from gateway.errors import Unavailable, UpstreamBroken, UpstreamError, UpstreamTimeout
 from gateway.targets import Target
 from gateway.upstream.connection import MAX_REPLY_BYTES, Connection, Fault
 from gateway.upstream.pool import Origin, Pool, PrivateAddress
@@ -142,7 +143,7 @@ class Upstream:
             pool.close()
 
     async def call(self, target: Target, path: str, body: bytes) -> Reply:
-        """A plain answer of any status, whole. Raises UpstreamError for faults of the network."""
+        """A plain answer of any status, whole. Raises UpstreamError for faults of the network; Unavailable."""
         request = prepared(target, path, stream=False)
         loop = asyncio.get_running_loop()
         pool = self._pool(loop)
@@ -162,7 +163,7 @@ class Upstream:
             pool.put(request.origin, connection)
 
     async def open_stream(self, target: Target, path: str, body: bytes) -> UpstreamStream | Reply:
-        """A stream when the status is 200, else the whole answer. Raises UpstreamError."""
+        """A stream when the status is 200, else the whole answer. Raises UpstreamError, Unavailable."""
         request = prepared(target, path, stream=True)
         loop = asyncio.get_running_loop()
         pool = self._pool(loop)
@@ -198,6 +199,9 @@ async def _connected(pool: Pool, origin: Origin, target: Target, seconds: float)
     except TimeoutError as error:
         raise UpstreamTimeout(f"{target.provider} did not answer in time.") from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            # No fault of the provider's, so the breaker must not hear of it.
+            raise Unavailable("The server has as many connections open as it may.", code="overloaded") from error
         raise UpstreamBroken(f"{target.provider} cannot be reached.") from error
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from gateway.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
+from gateway.errors import Unavailable, UpstreamBroken, UpstreamError, UpstreamTimeout
 from gateway.targets import Timeouts
 from gateway.upstream import Upstream
 from tests.support.calls import BODY, Ask, Run, target, whole
@@ -161,6 +164,32 @@ def test_a_proxy_gets_the_whole_url(run: Run, ask: Ask) -> None:
             head = found.connections[0].heads[0]
             assert head.startswith(b"POST http://models.example/v1/chat/completions HTTP/1.1\r\n")
             assert b"\r\nhost: models.example\r\n" in head.lower()
+
+    run(scenario)
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """Whatever wants to open one meanwhile fails with EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_limit_of_open_files_is_no_fault_of_the_providers(run: Run, ask: Ask) -> None:
+    """503, and the breaker, which hears of UpstreamErrors, does not hear of it."""
+
+    async def scenario(client: Upstream) -> None:
+        async with peer(whole(b"ok")) as found:
+            with no_more_files(), pytest.raises(Unavailable) as caught:
+                await ask(client, target(found))
+            assert (caught.value.status, caught.value.code) == (503, "overloaded")
+            assert await ask(client, target(found)) == (200, b"ok")
 
     run(scenario)
 
