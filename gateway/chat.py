@@ -39,6 +39,32 @@ class ImagePart:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioPart:
+    """`data` is base64; `format` is wav, mp3 and so on."""
+
+    data: str = field(repr=False)
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A document. `data` is a data: URL, `id` names a file that the provider already has."""
+
+    data: str = field(repr=False)
+    name: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPart:
+    """What an assistant's turn thought, and its provider's signature; `redacted`: `signature` is all there is."""
+
+    text: str
+    signature: str = ""
+    redacted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OtherPart:
     """A kind of content that we do not know, kept as it came."""
 
@@ -46,7 +72,7 @@ class OtherPart:
     body: Mapping[str, Any]
 
 
-Part = TextPart | ImagePart | OtherPart
+Part = TextPart | ImagePart | AudioPart | FilePart | ReasoningPart | OtherPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +88,8 @@ class Message:
     parts: tuple[Part, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    # Of a tool's result.
+    is_error: bool = False
 
     @property
     def text(self) -> str:
@@ -73,11 +101,25 @@ class Tool:
     name: str
     description: str
     parameters: Mapping[str, Any]
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """`kind` is text, json_object or json_schema; the rest belongs to the last."""
+
+    kind: str = "text"
+    name: str = ""
+    schema: Mapping[str, Any] | None = None
+    strict: bool | None = None
 
 
 @dataclass(slots=True)
 class ChatRequest:
-    """A checked request. `body` is OpenAI's form without the fields that steer the gateway."""
+    """A checked request. `body` is OpenAI's form without the fields that steer the gateway.
+
+    `raw`: the caller speaks OpenAI's chat protocol, so what a provider of that protocol answers may pass as it is.
+    """
 
     model: str
     provider: str | None
@@ -85,6 +127,7 @@ class ChatRequest:
     include_usage: bool
     body: Mapping[str, Any] = field(repr=False)
     warnings: tuple[str, ...] = ()
+    raw: bool = True
 
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])
@@ -95,9 +138,27 @@ class ChatRequest:
                 tool["function"]["name"],
                 tool["function"].get("description") or "",
                 tool["function"].get("parameters") or {},
+                tool["function"].get("strict"),
             )
             for tool in self.body.get("tools") or ()
             if tool.get("type", "function") == "function"
+        )
+
+    def tool_choice(self) -> str | None:
+        """auto, none, required, or `=NAME` for a tool that must be called; None when nothing was said."""
+        choice = self.body.get("tool_choice")
+        if isinstance(choice, dict):
+            name = (choice.get("function") or {}).get("name")
+            return f"={name}" if name else "auto"
+        return choice or None
+
+    def answer_format(self) -> AnswerFormat:
+        asked = self.body.get("response_format") or {}
+        if asked.get("type") != "json_schema":
+            return AnswerFormat(asked.get("type") or "text")
+        described = asked["json_schema"]
+        return AnswerFormat(
+            "json_schema", described.get("name") or "", described.get("schema") or {}, described.get("strict")
         )
 
     def stops(self) -> tuple[str, ...]:
@@ -115,7 +176,20 @@ def _message(item: Mapping[str, Any]) -> Message:
         for call in item.get("tool_calls") or ()
         if call.get("function")
     )
-    return Message(item["role"], tuple(_parts(item.get("content"))), calls, item.get("tool_call_id"))
+    parts = (*_reasoning(item), *_parts(item.get("content")))
+    return Message(item["role"], parts, calls, item.get("tool_call_id"), bool(item.get("is_error")))
+
+
+def _reasoning(item: Mapping[str, Any]) -> Iterator[Part]:
+    """The form in which OpenAI-compatible clients send reasoning back (OpenRouter's `reasoning_details`)."""
+    details = item.get("reasoning_details")
+    for detail in details if isinstance(details, list) else ():
+        if not isinstance(detail, dict):
+            continue
+        if detail.get("type") == "reasoning.encrypted":
+            yield ReasoningPart("", str(detail.get("data") or ""), redacted=True)
+        elif detail.get("type") == "reasoning.text":
+            yield ReasoningPart(str(detail.get("text") or ""), str(detail.get("signature") or ""))
 
 
 def _parts(content: Any) -> Iterator[Part]:
@@ -123,11 +197,21 @@ def _parts(content: Any) -> Iterator[Part]:
         yield TextPart(content)
         return
     for part in content or ():
-        kind = part.get("type") or ("text" if "text" in part else "")
-        if kind == "text":
-            yield TextPart(part["text"])
-        elif kind == "image_url":
-            image = part["image_url"]
-            yield ImagePart(image["url"], image.get("detail"))
-        else:
-            yield OtherPart(kind, part)
+        yield _part(part)
+
+
+def _part(part: Mapping[str, Any]) -> Part:
+    kind = part.get("type") or ("text" if "text" in part else "")
+    if kind == "text":
+        return TextPart(part["text"])
+    if kind == "image_url":
+        image = part["image_url"]
+        return ImagePart(image["url"], image.get("detail"))
+    held = part.get(kind)
+    if kind == "input_audio" and isinstance(held, dict):
+        return AudioPart(str(held.get("data") or ""), str(held.get("format") or "wav"))
+    if kind == "file" and isinstance(held, dict):
+        return FilePart(
+            str(held.get("file_data") or ""), str(held.get("filename") or ""), str(held.get("file_id") or "")
+        )
+    return OtherPart(kind, part)

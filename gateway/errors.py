@@ -12,6 +12,7 @@ GatewayError
 │   └── ServerStopping    503, or the last event of a stream
 └── UpstreamError         a provider failed; another target may be tried
     ├── UpstreamRejected  its 400, 404, 413, 422: the caller's request, passed on
+    │   └── UnsupportedParameter  400: its protocol has no word for a field
     ├── UpstreamLimited   429
     ├── UpstreamRefused   its 401, 402, 403: our credential, never the caller's
     ├── UpstreamTimeout   504
@@ -134,6 +135,15 @@ class UpstreamRejected(UpstreamError):
 
     status, type, code = 400, "invalid_request_error", "provider_rejected_request"
     opens = False
+
+
+class UnsupportedParameter(UpstreamRejected):
+    """What was asked cannot be said in this provider's protocol; another target may know it."""
+
+    code = "unsupported_parameter"
+
+    def __init__(self, provider: str, param: str, why: str = "") -> None:
+        super().__init__(f"{provider} does not support '{param}'{f': {why}' if why else '.'}", param=param)
 
 
 class UpstreamLimited(UpstreamError):

@@ -33,6 +33,43 @@ class ReasoningDelta:
 
 
 @dataclass(slots=True)
+class ReasoningSignature:
+    """Ends a piece of reasoning: what its provider wants back with it. `redacted`: `data` is all there is of it."""
+
+    data: str
+    redacted: bool = False
+    index: int = 0
+
+
+@dataclass(slots=True)
+class Citation:
+    """A source of the answer. `start` and `end` count characters of the answer's text where that is known."""
+
+    url: str
+    title: str = ""
+    start: int | None = None
+    end: int | None = None
+    index: int = 0
+
+
+@dataclass(slots=True)
+class MediaOutput:
+    """A picture or a sound that was made; `data` is base64."""
+
+    mime_type: str
+    data: str = field(repr=False)
+    index: int = 0
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The model's own words for not answering."""
+
+    text: str
+    index: int = 0
+
+
+@dataclass(slots=True)
 class ToolCallDelta:
     """A piece of a call; `id` and `name` come with the first piece of each `position`."""
 
@@ -45,11 +82,14 @@ class ToolCallDelta:
 
 @dataclass(slots=True)
 class Usage:
+    """Cached tokens, read and written, are part of the prompt's; reasoning tokens are part of the completion's."""
+
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     estimated: bool = False
+    cache_write_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -58,8 +98,11 @@ class Usage:
 
 @dataclass(slots=True)
 class Finished:
+    """`reason` is OpenAI's word: stop, length, tool_calls, content_filter. `stop`: the sequence that ended it."""
+
     reason: str
     index: int = 0
+    stop: str | None = None
 
 
 @dataclass(slots=True)
@@ -98,5 +141,18 @@ class RawReply:
 
 
 Event = (
-    Started | TextDelta | ReasoningDelta | ToolCallDelta | Usage | Finished | Failed | RawChunks | RawClosing | RawReply
+    Started
+    | TextDelta
+    | ReasoningDelta
+    | ReasoningSignature
+    | Citation
+    | MediaOutput
+    | Refusal
+    | ToolCallDelta
+    | Usage
+    | Finished
+    | Failed
+    | RawChunks
+    | RawClosing
+    | RawReply
 )

@@ -13,8 +13,10 @@ from typing import Any
 
 import orjson
 
+from gateway.adapters import openai_events
 from gateway.adapters.failures import from_object, from_reply
 from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
+from gateway.adapters.translated import Records, relayed
 from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, RawChunks, RawClosing, RawReply
@@ -42,12 +44,18 @@ class OpenAIChatAdapter:
     local = False
 
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
-        return (parse_reply(target, await upstream.call(target, PATH, wire_body(chat, target))),)
+        reply = parse_reply(target, await upstream.call(target, PATH, wire_body(chat, target)))
+        return (reply,) if chat.raw else openai_events.answer(target, reply.body)
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         stream = await upstream.open_stream(target, PATH, wire_body(chat, target))
         if isinstance(stream, Reply):
             raise from_reply(target, stream)
+        if not chat.raw:
+            records = Records(target, openai_events.ChunkEvents(target), EventSplitter())
+            async for event in relayed(stream, records):
+                yield event
+            return
         reader = ChunkReader(target)
         try:
             while not reader.done:

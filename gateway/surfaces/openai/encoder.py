@@ -13,22 +13,26 @@ import orjson
 
 from gateway.chat import ChatRequest
 from gateway.events import (
+    Citation,
     Event,
     Failed,
     Finished,
+    MediaOutput,
     RawChunks,
     RawClosing,
     RawReply,
     ReasoningDelta,
+    ReasoningSignature,
+    Refusal,
     Started,
     TextDelta,
     ToolCallDelta,
     Usage,
 )
 from gateway.surfaces.openai.errors import error_object
+from gateway.surfaces.openai.extras import message_fields
+from gateway.tokens import read_usage
 
-# More than any request can use; beyond it a count is an error of the provider's.
-MAX_TOKENS = 10**12
 DONE = b"data: [DONE]\n\n"
 
 
@@ -47,28 +51,6 @@ def usage_body(usage: Usage) -> dict[str, Any]:
     if usage.reasoning_tokens is not None:
         body["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     return body
-
-
-def read_usage(value: Any) -> Usage | None:
-    """A provider's usage object; None when it does not hold what it should."""
-    if not isinstance(value, dict):
-        return None
-    prompt, completion = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
-    if prompt is None and completion is None:
-        return None
-    cached = value.get("prompt_tokens_details")
-    reasoning = value.get("completion_tokens_details")
-    return Usage(
-        prompt or 0,
-        completion or 0,
-        _count(cached.get("cached_tokens")) if isinstance(cached, dict) else None,
-        _count(reasoning.get("reasoning_tokens")) if isinstance(reasoning, dict) else None,
-    )
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens that may be believed; a provider's nonsense is no number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None
 
 
 def estimated(chat: ChatRequest, completion_tokens: int) -> Usage:
@@ -105,6 +87,8 @@ class ChunkEncoder:
                 return self._delta(index, {"content": text})
             case ReasoningDelta(text, index):
                 return self._delta(index, {"reasoning_content": text})
+            case ReasoningSignature() | Citation() | MediaOutput() | Refusal():
+                return self._delta(event.index, message_fields(event))
             case ToolCallDelta():
                 return self._delta(event.index, {"tool_calls": [_call_delta(event)]})
             case Usage():
@@ -215,6 +199,8 @@ class ReplyEncoder:
                 self._add(index, "content", text)
             case ReasoningDelta(text, index):
                 self._add(index, "reasoning_content", text)
+            case ReasoningSignature() | Citation() | MediaOutput() | Refusal():
+                self._extend(event.index, message_fields(event))
             case ToolCallDelta():
                 self._add_call(event)
             case Usage():
@@ -277,6 +263,12 @@ class ReplyEncoder:
     def _add(self, index: int, key: str, text: str) -> None:
         message = self._choice(index)["message"]
         message[key] = (message.get(key) or "") + text
+        self._tokens += 1
+
+    def _extend(self, index: int, fields: dict[str, Any]) -> None:
+        message = self._choice(index)["message"]
+        for key, value in fields.items():
+            message[key] = (message[key] + value) if message.get(key) else value
         self._tokens += 1
 
     def _add_call(self, event: ToolCallDelta) -> None:

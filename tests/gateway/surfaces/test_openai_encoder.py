@@ -11,19 +11,24 @@ from gateway import events
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken
 from gateway.events import (
+    Citation,
     Event,
     Failed,
     Finished,
+    MediaOutput,
     RawChunks,
     RawClosing,
     RawReply,
     ReasoningDelta,
+    ReasoningSignature,
+    Refusal,
     Started,
     TextDelta,
     ToolCallDelta,
     Usage,
 )
-from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, read_usage
+from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder
+from gateway.tokens import read_usage
 
 
 def request(*, include_usage: bool = False) -> ChatRequest:
@@ -242,6 +247,10 @@ SAMPLES: dict[type, Event] = {
     Started: Started("A", "m"),
     TextDelta: TextDelta("x"),
     ReasoningDelta: ReasoningDelta("x"),
+    ReasoningSignature: ReasoningSignature("c2ln"),
+    Citation: Citation("https://example.com/", "Example", 0, 4),
+    MediaOutput: MediaOutput("image/png", "aGk="),
+    Refusal: Refusal("no"),
     ToolCallDelta: ToolCallDelta(0, "1", "f"),
     Usage: Usage(1, 1, 1, 1),
     Finished: Finished("stop"),

@@ -1,0 +1,222 @@
+"""The way of one chat request, the same for every surface: who asks, what, whom to ask, the answer, its row.
+
+An ASGI application of its own, mounted in Channels' router: no Django handler, no middleware, no query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from gateway import relay
+from gateway.authentication import Principal, authenticate_scope
+from gateway.chat import ChatRequest
+from gateway.errors import GatewayError, ServerStopping
+from gateway.events import Event, Failed, Usage
+from gateway.limiter import limiter, limits_of
+from gateway.live import Live, answers
+from gateway.routing import targets_for
+from gateway.snapshot import store
+from gateway.surfaces.exchange import STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
+from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
+from gateway.targets import Target
+from gateway.upstream import upstream
+from gateway.usage import Tally
+
+log = logging.getLogger(__name__)
+
+JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+CLIENT_CLOSED = 499
+
+
+class StreamEncoder(Protocol):
+    """Events as the frames of one stream. `usage` is known once it is over; `chunks` have been sent so far."""
+
+    usage: Usage | None
+    chunks: int
+
+    def encode(self, event: Event) -> bytes:
+        """May be empty."""
+
+    def end(self) -> bytes:
+        """What a whole answer ends with."""
+
+
+class PlainEncoder(Protocol):
+    """Events as one body."""
+
+    usage: Usage | None
+
+    def take(self, event: Event) -> None:
+        """Raises the error of a Failed event: nothing was sent yet."""
+
+    def body(self) -> bytes: ...
+
+
+class Surface:
+    """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`)."""
+
+    name: str
+
+    def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
+        """The body, and what the path says. Raises BadRequest."""
+        raise NotImplementedError
+
+    def stream_encoder(self, chat: ChatRequest) -> StreamEncoder:
+        raise NotImplementedError
+
+    def plain_encoder(self, chat: ChatRequest) -> PlainEncoder:
+        raise NotImplementedError
+
+    def error_body(self, error: GatewayError) -> bytes:
+        raise NotImplementedError
+
+    def error_headers(self, error: GatewayError) -> list[tuple[bytes, bytes]]:
+        raise NotImplementedError
+
+    def error_frame(self, error: GatewayError) -> bytes:
+        """The last frame of a stream that failed."""
+        raise NotImplementedError
+
+    def estimated(self, chat: ChatRequest, chunks: int) -> Usage:
+        """What an answer that broke off after so many chunks has used, as far as anyone knows."""
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._respond(exchange)
+        except GatewayError as error:
+            await self._refuse(exchange, error)
+        except ClientLeft:
+            pass
+
+    async def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        if exchange.over:
+            return
+        note(exchange.scope, error)
+        if exchange.started:
+            await exchange.end_stream(self.error_frame(error))
+            return
+        headers = [*JSON_HEADERS, *self.error_headers(error), *exchange.limit_headers]
+        await exchange.reply(error.status, headers, self.error_body(error))
+
+    async def _respond(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        if scope["method"] == "OPTIONS":
+            await exchange.reply(204, [(b"allow", b"POST, OPTIONS")], b"")
+            return
+        if scope["method"] != "POST":
+            error = method_not_allowed(scope["method"], "POST")
+            await exchange.reply(405, [*JSON_HEADERS, (b"allow", b"POST, OPTIONS")], self.error_body(error))
+            return
+        principal = await authenticate_scope(scope)
+        exchange.check_json()
+        chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+        targets = targets_for(store.current, chat.model, chat.provider, principal)
+        door = "api." if scope["path"].startswith("/api/") else "v1."
+        tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
+        await self._serve(exchange, principal, chat, targets, tally)
+
+    async def _serve(
+        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+    ) -> None:
+        limits, admission = limits_of(principal), None
+        with exchange.watched() as watch:
+            live = Live(principal, watch.loop, watch.cut, chat.stream)
+            answers.enter(live)
+            try:
+                if limits:
+                    admission = await limiter.admit(limits, chat)
+                    exchange.limit_headers = limit_headers(admission.standings)
+                await self._answer(exchange, chat, targets, tally)
+            finally:
+                answers.leave(live)
+                # Who leaves before usage is known has used what was estimated, as far as anyone knows.
+                if admission is not None and (tally.usage is not None or exchange.cut is None):
+                    admission.settle(tally.usage)
+
+    async def _answer(self, exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
+        """Books the request exactly once, however it ends."""
+        encoder = self.stream_encoder(chat) if chat.stream else None
+        tally.begin(targets[0])
+        try:
+            if encoder is not None:
+                await self._stream(exchange, chat, targets, tally, encoder)
+            else:
+                await self._plain(exchange, chat, targets, tally)
+        except GatewayError as error:
+            self._book_partial(tally, encoder, chat)
+            tally.end("error", error.status, error)
+            raise
+        except asyncio.CancelledError:
+            self._book_partial(tally, encoder, chat)
+            # Without a reason of the exchange's own it is the server that stops and has waited long enough.
+            cut = exchange.cut or ServerStopping()
+            if isinstance(cut, ServerStopping):
+                tally.end("interrupted", cut.status, cut)
+            else:
+                tally.end("cancelled", CLIENT_CLOSED)
+            raise
+        except BaseException:
+            tally.end("error", 500)
+            raise
+
+    def _book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+        if encoder is not None and tally.usage is None:
+            tally.usage = encoder.usage or (self.estimated(chat, encoder.chunks) if encoder.chunks else None)
+
+    async def _plain(self, exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
+        encoder = self.plain_encoder(chat)
+        for event in await relay.complete(upstream, chat, targets, tally):
+            encoder.take(event)
+        body = encoder.body()
+        tally.usage = encoder.usage
+        tally.end("ok", 200)
+        await exchange.reply(200, [*JSON_HEADERS, *_headers(exchange, chat)], body)
+
+    async def _stream(
+        self,
+        exchange: Exchange,
+        chat: ChatRequest,
+        targets: tuple[Target, ...],
+        tally: Tally,
+        encoder: StreamEncoder,
+    ) -> None:
+        exchange.expect_stream([*STREAM_HEADERS, *_headers(exchange, chat)])
+        failure: GatewayError | None = None
+        async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
+            async for event in events:
+                if isinstance(event, Failed):
+                    failure = event.error
+                    note(exchange.scope, failure)
+                data = encoder.encode(event)
+                if data and not exchange.wrote(data):
+                    await exchange.write(data)
+        if failure is not None:
+            self._book_partial(tally, encoder, chat)
+            tally.end("error", failure.status, failure)
+            await exchange.end_stream(b"")
+            return
+        last = encoder.end()
+        tally.usage = encoder.usage
+        tally.end("ok", 200)
+        await exchange.end_stream(last)
+
+
+def note(scope: Scope, error: GatewayError) -> None:
+    """One line of log for an answer that failed on the server's side; the caller is told under which id."""
+    if error.status >= 500:
+        request_id = scope["g4f.request_id"]
+        marks = {"request_id": request_id, "path": scope["path"]}
+        log.warning("answered %s %s: %s", error.status, error.code, error.message, extra=marks)
+        error.named(request_id)
+
+
+def _headers(exchange: Exchange, chat: ChatRequest) -> list[tuple[bytes, bytes]]:
+    headers = list(exchange.limit_headers)
+    if chat.warnings:
+        headers.append((b"warning", b'299 g4fsite "ignored: %s"' % ", ".join(chat.warnings).encode()))
+    return headers
