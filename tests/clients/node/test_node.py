@@ -1,4 +1,4 @@
-"""Clients for Node, really installed, against the demo provider and a scripted one: OpenAI's own and Vercel's AI SDK."""
+"""Clients for Node, really installed, against a demo and a scripted provider: OpenAI's own and Vercel's AI SDK."""
 
 from __future__ import annotations
 
