@@ -33,7 +33,7 @@ def oblige(
     schema: Mapping[str, Any] | None = None,
     as_json: bool = False,
 ) -> Said:
-    """`tools`: schemas by name. `must`: auto, none, required or a tool's name. `answered`: a tool's result came last."""
+    """`tools`: schemas by name. `must`: auto, none, required or a tool. `answered`: a tool's result came last."""
     quoted = QUOTED.findall(question)
     if must in tools or (tools and must != "none" and not answered):
         name = must if must in tools else next(iter(tools))

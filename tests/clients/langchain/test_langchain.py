@@ -20,21 +20,10 @@ HERE = Path(__file__).parent
 def run(gateway: LiveGateway, model: str, **environment: str) -> tuple[int, str]:
     """How many of the standard tests passed, and the report. Fails when one of them did not."""
     services.require("langchain")
+    options = ["-q", "-p", "no:cacheprovider", "-rfs", "-o", "asyncio_mode=auto", "--benchmark-disable"]
+    places = ["-c", os.devnull, "--rootdir", HERE, "--confcutdir", HERE]
     done = subprocess.run(
-        [
-            services.LANGCHAIN_PYTHON,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-rfs",
-            "--rootdir",
-            HERE,
-            "--confcutdir",
-            HERE,
-        ]
-        + ["-c", os.devnull, "-o", "asyncio_mode=auto", "--benchmark-disable", HERE / "standard_chat.py"],
+        [services.LANGCHAIN_PYTHON, "-m", "pytest", *options, *places, HERE / "standard_chat.py"],
         cwd=HERE,
         env={
             "PATH": os.environ["PATH"],
