@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import memory, process, report, targets
 from benchmarks.traffic import (
     LOAD_CORE,
+    OURS_ALONE,
     PHASES,
     WARM_UP,
     Gateway,
@@ -37,7 +38,7 @@ from benchmarks.traffic import (
     simulator,
 )
 
-DEFAULT_PHASES = "plain1,plain32,plain128,stream1,stream100,stream1000,flood,memory"
+DEFAULT_PHASES = "plain1,plain32,plain128,stream1,stream100,stream1000,flood,translated100,memory"
 
 
 class Bench:
@@ -95,7 +96,9 @@ class Bench:
                 yield gateway
 
     def _target(self, name: str, repetition: int) -> None:
-        phases = [phase for phase in self.options.phases if phase in PHASES]
+        phases = [
+            phase for phase in self.options.phases if phase in PHASES and (name == "ours" or phase not in OURS_ALONE)
+        ]
         if not phases:
             return
         try:

@@ -24,6 +24,7 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbi
 FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), "")
 CONSOLE_SCRIPT = Path(sys.executable).with_name("g4fsite")
 ENGINE_PYTHON = Path(os.environ.get("G4FSITE_ENGINE_PYTHON") or ROOT / ".venv-engine/bin/python")
+LANGCHAIN_PYTHON = Path(os.environ.get("G4FSITE_LANGCHAIN_PYTHON") or ROOT / ".venv-langchain/bin/python")
 
 
 def _listens(url: str, port: int) -> bool:
@@ -48,6 +49,7 @@ KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
     "nginx": (lambda: bool(NGINX), "install the package nginx-light"),
     "faketime": (lambda: bool(FAKETIME), "install the package faketime"),
     "console script": (CONSOLE_SCRIPT.exists, "run `make install`"),
+    "langchain": (LANGCHAIN_PYTHON.exists, "run tests/clients/langchain/install.sh"),
     "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
 }
 

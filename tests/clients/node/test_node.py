@@ -1,4 +1,4 @@
-"""The official Node client, really installed, against the demo provider and a scripted one."""
+"""Clients for Node, really installed, against a demo and a scripted provider: OpenAI's own and Vercel's AI SDK."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.provider import Recorded, ScriptedProvider
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 
-def run(gateway: LiveGateway, model: str, **environment: str) -> str:
-    """Runs the script and returns its report; fails with the report when one of its tests failed."""
+def run(gateway: LiveGateway, model: str, script: str = "client.test.mjs", **environment: str) -> str:
+    """Runs a script and returns its report; fails with the report when one of its tests failed."""
     surroundings = {
         "GATEWAY_URL": gateway.url,
         "GATEWAY_KEY": gateway.key,
@@ -29,7 +29,7 @@ def run(gateway: LiveGateway, model: str, **environment: str) -> str:
         **environment,
     }
     done = subprocess.run(
-        ["node", "--test", "--test-reporter=tap", "client.test.mjs"],
+        ["node", "--test", "--test-reporter=tap", script],
         cwd=Path(__file__).parent,
         env=surroundings,
         capture_output=True,
@@ -68,3 +68,15 @@ def test_it_works_with_a_scripted_provider(gateway: LiveGateway, provider: Scrip
     provider.on("breaks-midway", sse([chunk({"role": "assistant", "content": "Hel"}), Pause(0.1), "{broken"]))
     gateway.add_provider(provider, *(name for name in provider.models if name != "scripted"))
     assert passed(run(gateway, "org/capable", GATEWAY_SCRIPTED="1")) == 13
+
+
+def test_the_ai_sdk_works_with_the_demo_provider(gateway: LiveGateway) -> None:
+    gateway.add_demo()
+    assert passed(run(gateway, "demo", "ai.test.mjs")) == 14
+
+
+def test_the_ai_sdk_works_with_a_scripted_provider(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    provider.on("org/capable", core.capable)
+    provider.on("fails-429", error(429, "slow down", headers={"retry-after": "1"}))
+    gateway.add_provider(provider, "org/capable", "fails-429")
+    assert passed(run(gateway, "org/capable", "ai.test.mjs", GATEWAY_SCRIPTED="1")) == 16

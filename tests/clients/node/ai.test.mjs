@@ -1,0 +1,119 @@
+// Vercel's AI SDK against a running gateway, through its OpenAI provider (chat) and its OpenAI-compatible one.
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { APICallError, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
+import { z } from "zod";
+
+const baseURL = `${process.env.GATEWAY_URL}/v1`;
+const apiKey = process.env.GATEWAY_KEY;
+const name = process.env.GATEWAY_MODEL;
+const scripted = process.env.GATEWAY_SCRIPTED === "1";
+
+const prompt = "What is the weather in Oslo?";
+const Person = z.object({ name: z.string(), age: z.number().int() });
+const tools = {
+  get_weather: tool({
+    description: "Current weather of a city",
+    inputSchema: z.object({ city: z.string() }),
+    execute: async ({ city }) => `It rains in ${city}.`,
+  }),
+};
+const forced = { type: "tool", toolName: "get_weather" };
+const settings = { maxRetries: 0 };
+
+const dialects = {
+  openai: createOpenAI({ baseURL, apiKey }).chat(name),
+  compatible: createOpenAICompatible({
+    name: "gateway",
+    baseURL,
+    apiKey,
+    includeUsage: true,
+    supportsStructuredOutputs: true,
+  })(name),
+};
+
+for (const [dialect, model] of Object.entries(dialects)) {
+  test(`${dialect}: generates text`, async () => {
+    const answer = await generateText({ model, prompt, ...settings });
+    assert.ok(answer.text);
+    assert.equal(answer.finishReason, "stop");
+    assert.equal(answer.usage.totalTokens, answer.usage.inputTokens + answer.usage.outputTokens);
+    assert.ok(answer.usage.totalTokens > 0);
+  });
+
+  test(`${dialect}: streams text`, async () => {
+    const answer = streamText({ model, prompt, ...settings });
+    let text = "";
+    for await (const piece of answer.textStream) text += piece;
+    assert.ok(text);
+    assert.equal(await answer.finishReason, "stop");
+    assert.ok((await answer.usage).totalTokens > 0);
+  });
+
+  test(`${dialect}: calls a tool, runs it, and goes on`, async () => {
+    const answer = await generateText({
+      model,
+      prompt,
+      tools,
+      prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? forced : "none" }),
+      stopWhen: stepCountIs(2),
+      ...settings,
+    });
+    assert.equal(answer.steps[0].toolCalls[0].toolName, "get_weather");
+    assert.match(answer.steps[0].toolResults[0].output, /^It rains in /);
+    assert.ok(answer.text);
+  });
+
+  test(`${dialect}: streams a tool call`, async () => {
+    const answer = streamText({ model, prompt, tools, toolChoice: forced, ...settings });
+    const parts = [];
+    for await (const part of answer.fullStream) parts.push(part);
+    const call = parts.find((part) => part.type === "tool-call");
+    assert.equal(typeof call.input.city, "string");
+    assert.ok(parts.some((part) => part.type === "tool-result"));
+    assert.ok(!parts.some((part) => part.type === "error"));
+  });
+
+  test(`${dialect}: generates an object`, async () => {
+    const answer = await generateObject({ model, prompt, schema: Person, ...settings });
+    assert.equal(typeof answer.object.name, "string");
+    assert.ok(Number.isInteger(answer.object.age));
+  });
+
+  test(`${dialect}: streams an object`, async () => {
+    const answer = streamObject({ model, prompt, schema: Person, ...settings });
+    let last;
+    for await (const partial of answer.partialObjectStream) last = partial;
+    assert.equal(typeof last.name, "string");
+    assert.deepEqual(await answer.object, last);
+  });
+
+  test(`${dialect}: stops a stream that it no longer wants`, async () => {
+    const abort = new AbortController();
+    const answer = streamText({ model, prompt, abortSignal: abort.signal, ...settings });
+    for await (const part of answer.fullStream) {
+      if (part.type === "text-delta") abort.abort();
+      if (part.type === "abort") break;
+    }
+    assert.ok(abort.signal.aborted);
+  });
+
+  test(`${dialect}: is told of a failure`, { skip: !scripted }, async () => {
+    const wrong = (dialect === "openai" ? createOpenAI({ baseURL, apiKey }).chat : createOpenAICompatible({
+      name: "gateway",
+      baseURL,
+      apiKey,
+    }))("fails-429");
+    const error = await generateText({ model: wrong, prompt, ...settings }).then(
+      () => assert.fail("it answered"),
+      (reason) => reason,
+    );
+    assert.ok(APICallError.isInstance(error), String(error));
+    assert.equal(error.statusCode, 429);
+    assert.ok(error.isRetryable);
+    assert.equal(error.message, "slow down");
+  });
+}
