@@ -2,10 +2,12 @@
 
 from gateway.adapters.base import Adapter
 from gateway.adapters.demo import DemoAdapter
+from gateway.adapters.ollama import OllamaAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
 
 ADAPTERS: dict[str, Adapter] = {
     "openai_chat": OpenAIChatAdapter(),
+    "ollama": OllamaAdapter(),
     "demo": DemoAdapter(),
 }
 

@@ -130,15 +130,15 @@ class TestAdd:
 
     def test_it_synchronises_at_once(self, server):
         server.lists("one", "two:latest")
-        ran = run("provider", "add", "--preset", "ollama", "--base-url", server.base_url, "--sync", "--json")
+        ran = run("provider", "add", "--preset", "vllm", "--base-url", server.base_url, "--sync", "--json")
         assert ran.json["sync"]["added"] == ["one", "two"]
         assert [item["id"] for item in ran.json["models"]] == ["one", "two"]
 
     def test_a_failed_synchronisation_keeps_the_provider_and_fails(self, server):
-        ran = run("provider", "add", "--preset", "ollama", "--base-url", server.base_url, "--sync")
+        ran = run("provider", "add", "--preset", "vllm", "--base-url", server.base_url, "--sync")
         assert ran.code == 1
         assert "was added, but" in ran.err
-        assert Provider.objects.filter(name="Ollama").exists()
+        assert Provider.objects.filter(name="vLLM").exists()
 
     @pytest.mark.parametrize(
         ("arguments", "text"),
