@@ -4,10 +4,12 @@ from gateway.adapters.base import Adapter
 from gateway.adapters.demo import DemoAdapter
 from gateway.adapters.ollama import OllamaAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
+from gateway.adapters.pollinations import PollinationsAdapter
 
 ADAPTERS: dict[str, Adapter] = {
     "openai_chat": OpenAIChatAdapter(),
     "ollama": OllamaAdapter(),
+    "pollinations": PollinationsAdapter(),
     "demo": DemoAdapter(),
 }
 

@@ -16,7 +16,7 @@ from gateway.modelspec import ModelSpec, parse_model
 from gateway.presets import FILE, PresetError, _preset, models_url_of, preset_named, presets, symbol_of
 
 # Adapters of protocols that are not OpenAI's and come later.
-WAITING = {"anthropic", "gemini", "pollinations", "copilot"}
+WAITING = {"anthropic", "gemini", "copilot"}
 ALL = list(presets().values())
 
 
