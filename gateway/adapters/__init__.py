@@ -1,6 +1,7 @@
 """One file per wire protocol; a company is a row in the database that names one of these."""
 
 from gateway.adapters.base import Adapter
+from gateway.adapters.copilot import CopilotAdapter
 from gateway.adapters.demo import DemoAdapter
 from gateway.adapters.ollama import OllamaAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
@@ -10,6 +11,7 @@ ADAPTERS: dict[str, Adapter] = {
     "openai_chat": OpenAIChatAdapter(),
     "ollama": OllamaAdapter(),
     "pollinations": PollinationsAdapter(),
+    "copilot": CopilotAdapter(),
     "demo": DemoAdapter(),
 }
 

@@ -144,7 +144,6 @@ class TestAdd:
         ("arguments", "text"),
         [
             (["--preset", "nope"], "no preset"),
-            (["--preset", "copilot"], "waits for the adapter “copilot”"),
             (["--adapter", "openai_chat", "--base-url", "https://8.8.8.8/v1"], "needs a NAME"),
             (["X", "--adapter", "telepathy", "--base-url", "https://8.8.8.8/v1"], "Unknown adapter"),
             (["X", "--adapter", "openai_chat"], "base URL is required"),
@@ -223,8 +222,8 @@ class TestLook:
     def test_presets(self):
         assert "OPENAI_API_KEY" in run("provider", "presets").out
         by_key = {item["key"]: item for item in run("provider", "presets", "--json").json}
-        assert by_key["copilot"]["usable"] is False
-        assert by_key["copilot"]["waits_for"] == "copilot"
+        assert by_key["copilot"]["usable"] is True
+        assert by_key["copilot"]["waits_for"] == ""
 
 
 class TestTest:
