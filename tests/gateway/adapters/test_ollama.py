@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters.ollama import OllamaAdapter
-from gateway.errors import UnsupportedParameter, UpstreamBroken, UpstreamError
+from gateway.errors import UnsupportedParameter, UpstreamBroken, UpstreamError, UpstreamLimited
 from gateway.events import Finished, MediaOutput, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from tests.support.protocols import chat, fixture, over, read_stream, said, target
 
@@ -208,6 +208,13 @@ def test_without_counts_no_usage_is_invented() -> None:
 def test_an_answer_of_another_shape_is_the_providers_failure(answer: dict[str, Any]) -> None:
     with pytest.raises(UpstreamBroken):
         ADAPTER.answer(TARGET, answer)
+
+
+def test_an_error_is_one_whatever_else_its_line_says() -> None:
+    with pytest.raises(UpstreamBroken, match="reported an error"):
+        read_stream(ADAPTER, TARGET, orjson.dumps(over(error="the runner stopped")) + b"\n")
+    with pytest.raises(UpstreamLimited):
+        ADAPTER.answer(TARGET, over(error={"code": "429"}))
 
 
 def test_a_stream_without_its_end_is_broken() -> None:

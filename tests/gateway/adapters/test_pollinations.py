@@ -112,6 +112,11 @@ def test_a_picture_elsewhere_becomes_a_link(key: str) -> None:
     assert found == [TextDelta(f"\n[![image]({url})]({url})\n"), Finished("stop")]
 
 
+def test_arguments_that_came_as_an_object_become_its_text() -> None:
+    call = {"index": -1, "id": "c", "function": {"name": "add", "arguments": {"a": 1}}}
+    assert said({"tool_calls": [call]})[0] == ToolCallDelta(0, "c", "add", '{"a":1}')
+
+
 def test_an_error_inside_of_a_stream_keeps_its_class() -> None:
     error = {"error": {"code": "429", "message": "slow down"}}
     with pytest.raises(UpstreamLimited):
