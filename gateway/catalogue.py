@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,9 +155,56 @@ def read_models(decoded: Any) -> list[UpstreamModel]:
         entries = []
     if not isinstance(entries, list):
         raise ValueError("not a list of models")  # noqa: TRY004 - the text of a peer is at fault, not a caller
+    return _unique(_model(entry) for entry in _dicts(entries))
+
+
+def _unique(models: Iterable[UpstreamModel | None]) -> list[UpstreamModel]:
     found: dict[str, UpstreamModel] = {}
-    for entry in entries:
-        model = _model(entry) if isinstance(entry, dict) else None
+    for model in models:
         if model and (model.public_id not in found or model.upstream_name == model.public_id):
             found[model.public_id] = model
     return list(found.values())
+
+
+OLLAMA = {
+    "completion": "chat",
+    "vision": "vision",
+    "audio": "audio",
+    "tools": "tools",
+    "thinking": "reasoning",
+    "embedding": "embeddings",
+    "image": "image",
+}
+
+
+def read_ollama_tags(decoded: Any) -> list[UpstreamModel]:
+    """Ollama's `/api/tags`: names alone. Raises ValueError unless it is such a list."""
+    entries = decoded.get("models") or [] if isinstance(decoded, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("not a list of models")  # noqa: TRY004 - the text of a peer is at fault, not a caller
+    names = (entry.get("model") or entry.get("name") for entry in _dicts(entries))
+    return _unique(UpstreamModel(name, public_id_of(name)) for name in names if name and isinstance(name, str))
+
+
+def with_ollama_details(model: UpstreamModel, decoded: Any) -> UpstreamModel:
+    """What Ollama's `/api/show` says of a model. It names all that a model can do, so the rest is a no."""
+    if not isinstance(decoded, dict):
+        return model
+    able = _strings(decoded.get("capabilities"))
+    flags = {flag: name in able for name, flag in OLLAMA.items()} if able else {}
+    return UpstreamModel(model.upstream_name, model.public_id, flags, _ollama_context(decoded.get("parameters")))
+
+
+def _ollama_context(parameters: Any) -> int | None:
+    """What the model file reserves. Not what the model could take at most: that much would be asked for with each
+    request then, and few machines have the memory."""
+    found = re.search(r"^num_ctx\s+(\d{1,10})\s*$", parameters, re.MULTILINE) if isinstance(parameters, str) else None
+    return _length(int(found[1])) if found else None
+
+
+def read_pollinations(decoded: Any) -> list[UpstreamModel]:
+    """Pollinations' `/text/models`: entries have a `name` where others have an `id`."""
+    entries = decoded.get("data") if isinstance(decoded, dict) else decoded
+    if not isinstance(entries, list):
+        raise ValueError("not a list of models")  # noqa: TRY004 - the text of a peer is at fault, not a caller
+    return read_models([{**entry, "id": entry.get("name") or entry.get("id")} for entry in _dicts(entries)])

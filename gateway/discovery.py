@@ -18,7 +18,8 @@ import orjson
 from django.core.exceptions import ValidationError
 
 from gateway.adapters.failures import masked
-from gateway.catalogue import UpstreamModel, read_models
+from gateway.catalogue import UpstreamModel
+from gateway.dialects import Dialect, dialect_of
 from gateway.network import check_base_url, is_public
 from gateway.presets import Preset, presets
 from gateway.targets import Endpoint
@@ -26,6 +27,7 @@ from gateway.targets import Endpoint
 SECONDS = 10.0
 LOCAL_SECONDS = 0.3
 MAX_BYTES = 8 * 1024 * 1024
+DETAILS_AT_ONCE = 4
 NO_LIST = {404, 405, 501}
 
 
@@ -190,7 +192,7 @@ def _checked(endpoint: Endpoint, credential: str, reply: _Reply, what: str) -> A
         raise DiscoveryFailed(f"{name} answered with a redirect (status {status}); set the base URL to where it leads.")
     if status in NO_LIST:
         raise DiscoveryFailed(f"{name} has no {what} at this base URL (status {status}).", no_list=True)
-    if status != 200:
+    if status not in (200, 201):
         said = _error_text(reply.body, credential) if status < 500 else ""
         raise DiscoveryFailed(f"{name} answered with status {status}{': ' + said if said else '.'}")
     try:
@@ -199,37 +201,68 @@ def _checked(endpoint: Endpoint, credential: str, reply: _Reply, what: str) -> A
         raise DiscoveryFailed(f"{name} answered with something that is not JSON.") from None
 
 
-def list_models(endpoint: Endpoint, credential: str = "", *, models_url: str = "") -> list[UpstreamModel]:
-    """What the provider lists, in its order. Raises DiscoveryFailed."""
-    reply = _ask(endpoint, credential, "GET", models_url or f"{endpoint.base_url}/models")
+def list_models(
+    endpoint: Endpoint, credential: str = "", *, models_url: str = "", adapter: str = ""
+) -> list[UpstreamModel]:
+    """What the provider lists, in its order, with what it says of each. Raises DiscoveryFailed."""
+    dialect = dialect_of(adapter)
+    listed = _listed(endpoint, credential, dialect, models_url)
+    if dialect.details is None or not listed:
+        return listed
+    with ThreadPoolExecutor(DETAILS_AT_ONCE) as pool:
+        return list(pool.map(lambda model: _with_details(endpoint, credential, dialect, model), listed))
+
+
+def _listed(endpoint: Endpoint, credential: str, dialect: Dialect, models_url: str) -> list[UpstreamModel]:
+    if not dialect.list_path:
+        raise DiscoveryFailed(f"{endpoint.name} has no list of models; name them with --model.", no_list=True)
+    reply = _ask(endpoint, credential, "GET", models_url or f"{endpoint.base_url}{dialect.list_path}")
     decoded = _checked(endpoint, credential, reply, "model list")
     try:
-        return read_models(decoded)
+        return dialect.read(decoded)
     except ValueError:
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a list of models.") from None
 
 
-def _say_hello(endpoint: Endpoint, credential: str, model: str) -> None:
-    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 1}
-    reply = _ask(endpoint, credential, "POST", f"{endpoint.base_url}/chat/completions", orjson.dumps(body))
-    decoded = _checked(endpoint, credential, reply, "chat completions")
-    if not isinstance(decoded, dict) or not isinstance(decoded.get("choices"), list):
+def _with_details(endpoint: Endpoint, credential: str, dialect: Dialect, model: UpstreamModel) -> UpstreamModel:
+    """A model whose details cannot be had stays as it was listed: what it can do is then unknown."""
+    assert dialect.details
+    body = orjson.dumps({"model": model.upstream_name})
+    try:
+        reply = _ask(endpoint, credential, "POST", f"{endpoint.base_url}{dialect.details.path}", body)
+        return dialect.details.read(model, _checked(endpoint, credential, reply, "details"))
+    except DiscoveryFailed:
+        return model
+
+
+def _say_hello(endpoint: Endpoint, credential: str, dialect: Dialect, model: str) -> None:
+    body = orjson.dumps(dialect.hello(model))
+    reply = _ask(endpoint, credential, "POST", f"{endpoint.base_url}{dialect.hello_path}", body)
+    if not dialect.is_answer(_checked(endpoint, credential, reply, "chat completions")):
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a chat completion.")
 
 
-def test_connection(endpoint: Endpoint, credential: str, *, default_model: str, models_url: str) -> Connection:
+def test_connection(
+    endpoint: Endpoint,
+    credential: str,
+    *,
+    default_model: str,
+    models_url: str,
+    adapter: str = "",  # noqa: PT028 - no test of pytest's
+) -> Connection:
     """Lists models; a server without a list is asked for one token of `default_model`. Raises DiscoveryFailed."""
+    dialect = dialect_of(adapter)
     begun = time.monotonic()
     try:
-        count = len(list_models(endpoint, credential, models_url=models_url))
+        count = len(_listed(endpoint, credential, dialect, models_url))
         return Connection(_since(begun), models=count)
     except DiscoveryFailed as failure:
         if not failure.no_list:
             raise
-        if not default_model:
+        if dialect.needs_model and not default_model:
             raise DiscoveryFailed(f"{failure.message} Set a default model to test with.") from None
     begun = time.monotonic()
-    _say_hello(endpoint, credential, default_model)
+    _say_hello(endpoint, credential, dialect, default_model)
     return Connection(_since(begun), answered=default_model)
 
 
@@ -238,20 +271,21 @@ def _since(begun: float) -> int:
 
 
 def _look(client: httpx.Client, preset: Preset, base_url: str) -> LocalServer | None:
-    """The server at `base_url` if it lists models as OpenAI does."""
-    request = client.build_request("GET", f"{base_url}/models", headers={"Accept-Encoding": "identity"})
+    """The server at `base_url` if it lists models as the preset's protocol has it."""
+    dialect = dialect_of(preset.adapter)
+    request = client.build_request("GET", f"{base_url}{dialect.list_path}", headers={"Accept-Encoding": "identity"})
     try:
         reply = _exchange(client, request, LOCAL_SECONDS)
         decoded = orjson.loads(reply.body)
-        if reply.status != 200 or not isinstance(decoded, dict) or decoded.get("object") != "list":
+        if reply.status != 200 or not dialect.is_list(decoded):
             return None
-        return LocalServer(preset.key, preset.title, base_url, len(read_models(decoded)))
+        return LocalServer(preset.key, preset.title, base_url, len(dialect.read(decoded)))
     except (httpx.HTTPError, DiscoveryFailed, OSError, ValueError):
         return None
 
 
 def find_local_servers(candidates: Iterable[tuple[str, str]] | None = None) -> list[LocalServer]:
-    """OpenAI-compatible servers at the usual local ports; nothing is added, the caller only tells the operator.
+    """Servers of the local presets at their usual ports; nothing is added, the caller only tells the operator.
 
     `candidates` are pairs of preset key and base URL. All are asked at once: at most about 0.3 s in all.
     """

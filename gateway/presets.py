@@ -16,8 +16,9 @@ from gateway.modelspec import ModelSpec, parse_model
 
 FILE = Path(__file__).parent / "data" / "presets.yaml"
 PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
-# What fills a placeholder becomes part of a host name.
+# What fills a placeholder becomes part of a host name, or a whole step of a path.
 FILLING = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
+STEP = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}\Z")
 
 
 class PresetError(ValueError):
@@ -67,8 +68,13 @@ class Preset:
         for name in self.placeholders:
             if name not in params:
                 raise PresetError(f"The preset {self.key} needs --param {name}=VALUE (or a whole --base-url).")
-            if not FILLING.match(params[name]):
-                raise PresetError(f"The parameter {name} is part of a host name: letters, digits and dashes.")
+            if f"{{{name}}}" in urlsplit(self.base_url).netloc:
+                if not FILLING.match(params[name]):
+                    raise PresetError(f"The parameter {name} is part of a host name: letters, digits and dashes.")
+            elif not STEP.match(params[name]):
+                raise PresetError(
+                    f"The parameter {name} is part of a path: letters, digits, dashes, dots, underscores."
+                )
         return PLACEHOLDER.sub(lambda match: params[match[1]], self.base_url)
 
     def provider_fields(self) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from gateway.adapters.failures import from_object
-from gateway.adapters.translated import AnswerReader
+from gateway.adapters.inline_media import mime_of
+from gateway.adapters.translated import UNREADABLE, AnswerReader
 from gateway.errors import UpstreamBroken
 from gateway.events import (
     Citation,
@@ -22,6 +25,10 @@ from gateway.events import (
 from gateway.targets import Target
 from gateway.tokens import read_usage
 
+# Positions that a provider may name; beyond them it counts wrong.
+MAX_CALLS = 1000
+MAX_CHOICES = 127
+
 
 def answer(target: Target, body: Mapping[str, Any]) -> Sequence[Event]:
     """The events of a whole completion. Raises UpstreamError."""
@@ -31,10 +38,13 @@ def answer(target: Target, body: Mapping[str, Any]) -> Sequence[Event]:
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         raise UpstreamBroken(f"{target.provider} sent an answer that is not a completion.")
     found: list[Event] = []
-    for choice in choices:
-        index = choice.get("index") or 0
-        found.extend(_said(choice.get("message") or {}, index))
-        found.append(Finished(choice.get("finish_reason") or "stop", index))
+    try:
+        for choice in choices:
+            index = _number(choice.get("index"))
+            found.extend(_said(choice.get("message") or {}, index))
+            found.append(Finished(_text(choice.get("finish_reason")) or "stop", index))
+    except UNREADABLE:
+        raise UpstreamBroken(f"{target.provider} sent an answer that cannot be read.") from None
     usage = read_usage(body.get("usage"))
     return [*found, usage] if usage else found
 
@@ -53,11 +63,11 @@ class ChunkEvents(AnswerReader):
             raise from_object(self.target, data.get("error") or data)
         found: list[Event] = []
         for choice in data.get("choices") or ():
-            index = choice.get("index") or 0
+            index = _number(choice.get("index"))
             found.extend(_said(choice.get("delta") or {}, index))
-            if choice.get("finish_reason"):
+            if reason := _text(choice.get("finish_reason")):
                 self._finished = True
-                found.append(Finished(choice["finish_reason"], index))
+                found.append(Finished(reason, index))
         usage = read_usage(data.get("usage"))
         if usage:
             found.append(usage)
@@ -90,23 +100,40 @@ def _said(message: Mapping[str, Any], index: int) -> Iterator[Event]:
             yield Citation(
                 str(cited["url"]),
                 str(cited.get("title") or ""),
-                cited.get("start_index"),
-                cited.get("end_index"),
+                _position(cited.get("start_index")),
+                _position(cited.get("end_index")),
                 index,
             )
     yield from _pictures(message.get("images"), index)
+    yield from _sounds(message, index)
 
 
 def _call(call: Mapping[str, Any], position: int, index: int) -> ToolCallDelta:
     function = call.get("function") or {}
-    at = call.get("index")
+    at, arguments = call.get("index"), function.get("arguments")
+    if isinstance(arguments, dict):
+        # Some servers forget that OpenAI's form is the text of an object.
+        arguments = orjson.dumps(arguments).decode()
     return ToolCallDelta(
-        at if isinstance(at, int) else position,
-        call.get("id") or None,
-        function.get("name") or None,
-        function.get("arguments") or "",
+        at if isinstance(at, int) and 0 <= at <= MAX_CALLS else position,
+        _text(call.get("id")) or None,
+        _text(function.get("name")) or None,
+        _text(arguments),
         index,
     )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _position(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _number(value: Any) -> int:
+    """The index of a choice."""
+    return min(_position(value) or 0, MAX_CHOICES)
 
 
 def _pictures(images: Any, index: int) -> Iterator[Event]:
@@ -116,3 +143,14 @@ def _pictures(images: Any, index: int) -> Iterator[Event]:
         if isinstance(url, str) and url.startswith("data:") and ";base64," in url:
             kind, _, data = url.removeprefix("data:").partition(";base64,")
             yield MediaOutput(kind, data, index)
+
+
+def _sounds(message: Mapping[str, Any], index: int) -> Iterator[Event]:
+    """Speech, whole or in pieces; what is spoken is the answer's text where it has no other."""
+    audio = message.get("audio")
+    if not isinstance(audio, dict):
+        return
+    if not message.get("content") and _text(audio.get("transcript")):
+        yield TextDelta(audio["transcript"], index)
+    if _text(audio.get("data")):
+        yield MediaOutput(mime_of(audio["data"], "audio/pcm"), audio["data"], index)

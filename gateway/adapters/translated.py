@@ -16,6 +16,9 @@ from gateway.events import Event
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream, UpstreamStream
 
+# What reading an answer of another shape than promised ends in.
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+
 
 class Splitter(Protocol):
     """Cuts a byte stream into the records of its framing."""
@@ -168,7 +171,7 @@ class Records:
             raise UpstreamBroken(f"{self._target.provider} sent an event that is not an object.")
         try:
             found.extend(self._reader.take(name, body))
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        except UNREADABLE:
             raise UpstreamBroken(f"{self._target.provider} sent an event that cannot be read.") from None
         self.understood = True
 

@@ -12,6 +12,7 @@ from gateway.targets import Endpoint, Target
 from gateway.upstream.pool import Origin, Proxy
 
 USER_AGENT = "g4fsite/0.1"
+MAX_PREPARED = 64
 PORTS = {"http": 80, "https": 443}
 UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -30,6 +31,9 @@ def prepared(target: Target, path: str, *, stream: bool) -> Prepared:
     """Made once per target and path. Raises UpstreamBroken for a row that cannot be sent to."""
     found: Prepared | None = target.prepared.get((path, stream))
     if found is None:
+        if len(target.prepared) >= MAX_PREPARED:
+            # A path may name a conversation, and then no other request has it.
+            target.prepared.clear()
         found = target.prepared[path, stream] = _prepare(target, path, stream=stream)
     return found
 

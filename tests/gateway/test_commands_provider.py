@@ -130,21 +130,20 @@ class TestAdd:
 
     def test_it_synchronises_at_once(self, server):
         server.lists("one", "two:latest")
-        ran = run("provider", "add", "--preset", "ollama", "--base-url", server.base_url, "--sync", "--json")
+        ran = run("provider", "add", "--preset", "vllm", "--base-url", server.base_url, "--sync", "--json")
         assert ran.json["sync"]["added"] == ["one", "two"]
         assert [item["id"] for item in ran.json["models"]] == ["one", "two"]
 
     def test_a_failed_synchronisation_keeps_the_provider_and_fails(self, server):
-        ran = run("provider", "add", "--preset", "ollama", "--base-url", server.base_url, "--sync")
+        ran = run("provider", "add", "--preset", "vllm", "--base-url", server.base_url, "--sync")
         assert ran.code == 1
         assert "was added, but" in ran.err
-        assert Provider.objects.filter(name="Ollama").exists()
+        assert Provider.objects.filter(name="vLLM").exists()
 
     @pytest.mark.parametrize(
         ("arguments", "text"),
         [
             (["--preset", "nope"], "no preset"),
-            (["--preset", "copilot"], "waits for the adapter “copilot”"),
             (["--adapter", "openai_chat", "--base-url", "https://8.8.8.8/v1"], "needs a NAME"),
             (["X", "--adapter", "telepathy", "--base-url", "https://8.8.8.8/v1"], "Unknown adapter"),
             (["X", "--adapter", "openai_chat"], "base URL is required"),
@@ -223,8 +222,8 @@ class TestLook:
     def test_presets(self):
         assert "OPENAI_API_KEY" in run("provider", "presets").out
         by_key = {item["key"]: item for item in run("provider", "presets", "--json").json}
-        assert by_key["copilot"]["usable"] is False
-        assert by_key["copilot"]["waits_for"] == "copilot"
+        assert by_key["copilot"]["usable"] is True
+        assert by_key["copilot"]["waits_for"] == ""
 
 
 class TestTest:

@@ -315,12 +315,12 @@ class TestConnection:
 class TestLocalServers:
     def test_it_finds_one_and_gives_the_command(self, server):
         server.lists("llama3:latest", "b")
-        found = find_local_servers([("ollama", server.base_url)])
-        assert [(item.preset, item.models) for item in found] == [("ollama", 2)]
-        assert found[0].command == f"provider add --preset ollama --base-url {server.base_url} --sync"
+        found = find_local_servers([("vllm", server.base_url)])
+        assert [(item.preset, item.models) for item in found] == [("vllm", 2)]
+        assert found[0].command == f"provider add --preset vllm --base-url {server.base_url} --sync"
 
     def test_at_the_usual_place_the_command_is_short(self):
-        place = discovery.LocalServer("ollama", "Ollama", "http://127.0.0.1:11434/v1", 1)
+        place = discovery.LocalServer("ollama", "Ollama", "http://127.0.0.1:11434", 1)
         assert place.command == "provider add --preset ollama --sync"
 
     @pytest.mark.parametrize("body", [{"data": []}, [], {"object": "list"}, "text", {"object": "list", "data": 7}])

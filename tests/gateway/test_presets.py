@@ -16,7 +16,7 @@ from gateway.modelspec import ModelSpec, parse_model
 from gateway.presets import FILE, PresetError, _preset, models_url_of, preset_named, presets, symbol_of
 
 # Adapters of protocols that are not OpenAI's and come later.
-WAITING = {"anthropic", "gemini", "pollinations", "copilot"}
+WAITING = {"anthropic", "gemini"}
 ALL = list(presets().values())
 
 
@@ -114,9 +114,10 @@ def test_an_unknown_field_in_the_file_is_noticed():
         _preset({"key": "x", "colour": "red"})
 
 
-def test_copilot_waits_for_its_adapter():
-    with pytest.raises(PresetError, match="“copilot”"):
-        preset_named("copilot").require_adapter()
+def test_a_preset_may_wait_for_its_adapter():
+    waiting = {"key": "x", "name": "X", "base_url": "", "docs_url": "", "symbol": "XX", "waits_for": "telepathy"}
+    with pytest.raises(PresetError, match="“telepathy”"):
+        _preset(waiting).require_adapter()
 
 
 def test_symbols_of_presets_and_of_others():

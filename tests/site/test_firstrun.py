@@ -104,7 +104,7 @@ def test_a_database_is_copied_before_it_is_migrated(settings: Settings, tmp_path
 
 @pytest.mark.django_db
 def test_a_local_server_is_offered_with_the_exact_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = discovery.LocalServer("ollama", "Ollama", "http://127.0.0.1:11434/v1", 3)
+    found = discovery.LocalServer("ollama", "Ollama", "http://127.0.0.1:11434", 3)
     monkeypatch.setattr(discovery, "find_local_servers", lambda: [found])
     (line,) = firstrun.local_servers_notice()
     assert "3 models" in line

@@ -268,7 +268,7 @@ class ReplyEncoder:
     def _extend(self, index: int, fields: dict[str, Any]) -> None:
         message = self._choice(index)["message"]
         for key, value in fields.items():
-            message[key] = (message[key] + value) if message.get(key) else value
+            message[key] = (message[key] + value) if message.get(key) and not isinstance(value, dict) else value
         self._tokens += 1
 
     def _add_call(self, event: ToolCallDelta) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from gateway.events import Citation, MediaOutput, ReasoningSignature, Refusal
@@ -16,6 +17,8 @@ def message_fields(event: ReasoningSignature | Citation | MediaOutput | Refusal)
         case Citation(url, title, start, end):
             source = {"url": url, "title": title, "start_index": start or 0, "end_index": end or 0}
             return {"annotations": [{"type": "url_citation", "url_citation": source}]}
+        case MediaOutput(mime_type, data) if mime_type.startswith("audio/"):
+            return {"audio": {"id": f"audio_{os.urandom(12).hex()}", "data": data, "expires_at": 0, "transcript": ""}}
         case MediaOutput(mime_type, data):
             return {"images": [{"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{data}"}}]}
         case Refusal(text):
