@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -26,6 +26,7 @@ from gateway.targets import Endpoint
 SECONDS = 10.0
 LOCAL_SECONDS = 0.3
 MAX_BYTES = 8 * 1024 * 1024
+MAX_LISTED = 5000
 NO_LIST = {404, 405, 501}
 
 
@@ -201,12 +202,30 @@ def _checked(endpoint: Endpoint, credential: str, reply: _Reply, what: str) -> A
 
 def list_models(endpoint: Endpoint, credential: str = "", *, models_url: str = "") -> list[UpstreamModel]:
     """What the provider lists, in its order. Raises DiscoveryFailed."""
-    reply = _ask(endpoint, credential, "GET", models_url or f"{endpoint.base_url}/models")
-    decoded = _checked(endpoint, credential, reply, "model list")
+    location = models_url or f"{endpoint.base_url}/models"
+    decoded = _checked(endpoint, credential, _ask(endpoint, credential, "GET", location), "model list")
     try:
-        return read_models(decoded)
+        found = {model.public_id: model for model in read_models(decoded)}
+        # Anthropic's list comes in pages; the others send all at once and say nothing of more.
+        while len(found) < MAX_LISTED and (page := _next_page(endpoint, decoded)) is not None:
+            decoded = _checked(endpoint, credential, _ask(page, credential, "GET", location), "model list")
+            more = {model.public_id: model for model in read_models(decoded) if model.public_id not in found}
+            if not more:
+                break
+            found |= more
+        return list(found.values())
     except ValueError:
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a list of models.") from None
+
+
+def _next_page(endpoint: Endpoint, decoded: Any) -> Endpoint | None:
+    """Where the rest of a list is that says there is more."""
+    if not isinstance(decoded, dict) or decoded.get("has_more") is not True:
+        return None
+    last = decoded.get("last_id")
+    if not isinstance(last, str) or not last:
+        return None
+    return replace(endpoint, query="&".join(filter(None, [endpoint.query, urlencode({"after_id": last})])))
 
 
 def _say_hello(endpoint: Endpoint, credential: str, model: str) -> None:

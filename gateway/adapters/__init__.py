@@ -1,12 +1,22 @@
 """One file per wire protocol; a company is a row in the database that names one of these."""
 
+from collections.abc import Mapping
+
+from gateway.adapters.anthropic import AnthropicAdapter
 from gateway.adapters.base import Adapter
 from gateway.adapters.demo import DemoAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
 
 ADAPTERS: dict[str, Adapter] = {
     "openai_chat": OpenAIChatAdapter(),
+    "anthropic": AnthropicAdapter(),
     "demo": DemoAdapter(),
 }
 
-__all__ = ["ADAPTERS", "Adapter"]
+
+def usual_headers(adapter: str) -> Mapping[str, str]:
+    """What the protocol wants with each request; a provider's row may say otherwise."""
+    return getattr(ADAPTERS.get(adapter), "headers", {})
+
+
+__all__ = ["ADAPTERS", "Adapter", "usual_headers"]
