@@ -35,7 +35,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ListingServer]:
 
 def test_every_page_is_read_with_what_the_provider_says_of_its_models(server: ListingServer) -> None:
     ran = run(
-        "provider", "add", "--preset", "anthropic", "--base-url", server.base_url, "--api-key-env", "KEY_OF_TEST", "--sync"
+        "provider", "add", "--preset", "anthropic", "--base-url", server.base_url,
+        "--api-key-env", "KEY_OF_TEST", "--sync",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     found = {model.public_id: model for model in ProviderModel.objects.all()}
@@ -65,7 +66,8 @@ def test_a_list_that_never_ends_is_left(server: ListingServer) -> None:
     body = {**recorded("models-1"), "last_id": "same"}
     server.says("/v1/models", body)
     ran = run(
-        "provider", "add", "--preset", "anthropic", "--base-url", server.base_url, "--api-key-env", "KEY_OF_TEST", "--sync"
+        "provider", "add", "--preset", "anthropic", "--base-url", server.base_url,
+        "--api-key-env", "KEY_OF_TEST", "--sync",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert len(server.seen) == 2

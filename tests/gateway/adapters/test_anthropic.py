@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from typing import Any
 
 import orjson
@@ -514,10 +515,8 @@ EVENTS = st.fixed_dictionaries(
 @given(st.lists(EVENTS, max_size=6))
 def test_whatever_a_provider_sends_is_an_answer_or_an_error_of_its(events: list[Any]) -> None:
     data = b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events if _encodes(event))
-    try:
+    with contextlib.suppress(UpstreamError):
         streamed(data)
-    except UpstreamError:
-        pass
 
 
 @given(
@@ -526,10 +525,8 @@ def test_whatever_a_provider_sends_is_an_answer_or_an_error_of_its(events: list[
     )
 )
 def test_whatever_a_plain_answer_holds_too(answer: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(UpstreamError):
         ADAPTER.answer(TARGET, answer)
-    except UpstreamError:
-        pass
 
 
 def _encodes(value: Any) -> bool:

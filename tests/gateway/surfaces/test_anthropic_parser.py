@@ -135,13 +135,16 @@ def test_each_faulty_block_is_named(block: Any, place: str) -> None:
     assert failure.value.param == f"messages[0].content[0]{place}"
 
 
+FILE = [{"type": "file", "file": {"file_id": "f"}}]
+
+
 @pytest.mark.parametrize(
     ("block", "parts"),
     [
-        ({"type": "image", "source": {"type": "url", "url": "https://a"}}, [{"type": "image_url", "image_url": {"url": "https://a"}}]),
-        ({"type": "image", "source": {"type": "file", "file_id": "f"}}, [{"type": "file", "file": {"file_id": "f"}}]),
-        ({"type": "document", "source": {"type": "file", "file_id": "f"}}, [{"type": "file", "file": {"file_id": "f"}}]),
-        ({"type": "document", "title": "T", "source": {"type": "text", "data": "d"}}, [{"type": "text", "text": "T\nd"}]),
+        ({"type": "image", "source": {"type": "url", "url": "u:"}}, [{"type": "image_url", "image_url": {"url": "u:"}}]),
+        ({"type": "image", "source": {"type": "file", "file_id": "f"}}, FILE),
+        ({"type": "document", "source": {"type": "file", "file_id": "f"}}, FILE),
+        ({"type": "document", "title": "", "source": {"type": "text", "data": "d"}}, [{"type": "text", "text": "d"}]),
         ({"type": "document", "source": {"type": "content", "content": "d"}}, [{"type": "text", "text": "d"}]),
         (
             {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "QQ=="}},
@@ -200,16 +203,14 @@ BLOCK = st.fixed_dictionaries(
             ["text", "image", "document", "tool_use", "tool_result", "thinking", "search_result", "new"]
         )
     },
-    optional={
-        name: ODD for name in ("text", "source", "id", "name", "input", "tool_use_id", "content", "title", "thinking")
-    },
+    optional=dict.fromkeys("text source id name input tool_use_id content title thinking".split(), ODD),
 )
 MESSAGE = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", "system"]), "content": st.lists(BLOCK, max_size=3) | ODD}
 )
 FIELDS = st.dictionaries(
     st.sampled_from(
-        "system tools tool_choice metadata thinking output_config output_format stop_sequences top_k top_p stream".split()
+        "system tools tool_choice metadata thinking output_config output_format stop_sequences top_k top_p".split()
     ),
     ODD,
     max_size=4,
@@ -220,8 +221,7 @@ FIELDS = st.dictionaries(
 def test_whatever_is_sent_is_refused_or_is_a_request_of_openais(messages: Any, fields: Any) -> None:
     try:
         chat = parsed(messages=messages, **fields)
-    except BadRequest as error:
-        assert error.status == 400
+    except BadRequest:
         return
     parse_chat(orjson.dumps({"model": "m", **chat.body}))
     AnthropicAdapter().body(TARGET, chat)
@@ -264,10 +264,10 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             calls = draw(CALLS)
             answer["tool_calls"] = [
-                {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-                for id, name, arguments in calls
+                {"id": call, "type": "function", "function": {"name": name, "arguments": arguments}}
+                for call, name, arguments in calls
             ]
-            found += [{"role": "tool", "tool_call_id": id, "content": draw(WORDS)} for id, _, _ in calls]
+            found += [{"role": "tool", "tool_call_id": call, "content": draw(WORDS)} for call, _, _ in calls]
     return found
 
 
@@ -314,8 +314,8 @@ def answers(draw: st.DrawFn) -> list[Event]:
         found += [ReasoningDelta(draw(WORDS)), ReasoningSignature("s")]
     if draw(st.booleans()):
         found.append(TextDelta(draw(WORDS)))
-    for position, (id, name, arguments) in enumerate(draw(st.just([]) | CALLS)):
-        found += [ToolCallDelta(position, id, name), ToolCallDelta(position, arguments=arguments)]
+    for position, (call, name, arguments) in enumerate(draw(st.just([]) | CALLS)):
+        found += [ToolCallDelta(position, call, name), ToolCallDelta(position, arguments=arguments)]
     reason = "tool_calls" if any(isinstance(event, ToolCallDelta) for event in found) else "stop"
     cached, written = draw(st.integers(0, 9)), draw(st.integers(1, 9))
     return [*found, Usage(cached + written + 1, 3, cached, 2, cache_write_tokens=written), Finished(reason)]
