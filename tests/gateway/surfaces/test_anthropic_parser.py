@@ -135,13 +135,14 @@ def test_each_faulty_block_is_named(block: Any, place: str) -> None:
     assert failure.value.param == f"messages[0].content[0]{place}"
 
 
+PICTURE = [{"type": "image_url", "image_url": {"url": "u:"}}]
 FILE = [{"type": "file", "file": {"file_id": "f"}}]
 
 
 @pytest.mark.parametrize(
     ("block", "parts"),
     [
-        ({"type": "image", "source": {"type": "url", "url": "u:"}}, [{"type": "image_url", "image_url": {"url": "u:"}}]),
+        ({"type": "image", "source": {"type": "url", "url": "u:"}}, PICTURE),
         ({"type": "image", "source": {"type": "file", "file_id": "f"}}, FILE),
         ({"type": "document", "source": {"type": "file", "file_id": "f"}}, FILE),
         ({"type": "document", "title": "", "source": {"type": "text", "data": "d"}}, [{"type": "text", "text": "d"}]),
