@@ -17,6 +17,7 @@ from conversations.websockets import websocket_application  # noqa: E402
 from g4fsite.edge import Edge  # noqa: E402
 from g4fsite.health import health  # noqa: E402
 from g4fsite.runtime import lifespan  # noqa: E402
+from gateway.surfaces.anthropic.urls import streamed_urlpatterns as anthropic_urlpatterns  # noqa: E402
 from gateway.surfaces.openai.urls import streamed_urlpatterns  # noqa: E402
 
 application = Edge(
@@ -25,6 +26,7 @@ application = Edge(
             "http": URLRouter(
                 [
                     *streamed_urlpatterns,
+                    *anthropic_urlpatterns,
                     re_path(r"^(?:health|livez|readyz)\Z", health),  # type: ignore[arg-type]
                     re_path(r"", django_application),  # type: ignore[arg-type]
                 ]

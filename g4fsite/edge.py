@@ -23,6 +23,7 @@ from django.http.request import split_domain_port, validate_host
 from g4fsite.runtime import runtime
 from gateway.errors import BadRequest, GatewayError, ServerStopping, Unavailable
 from gateway.snapshot import store
+from gateway.surfaces.anthropic import errors as anthropic_errors
 from gateway.surfaces.exchange import Connection, Message, Receive, Scope, Send
 from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_url
 
@@ -282,8 +283,11 @@ class Response:
             # Too late for a status: the connection is cut, so that no client takes the rest for whole.
             raise ConnectionAbortedError("the answer broke off")
         error.named(self._request_id.decode())
-        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *error_headers(error)]
-        await self.whole(error.status, headers, error_bytes(error))
+        error.request_id = self._request_id.decode()
+        known = anthropic_errors.speaks_anthropic(self.scope["path"])
+        more = anthropic_errors.message_error_headers(error) if known else error_headers(error)
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *more]
+        await self.whole(error.status, headers, anthropic_errors.error_bytes(error) if known else error_bytes(error))
 
 
 def _has_body(scope: Scope) -> bool:

@@ -29,8 +29,9 @@ TOGETHER = {
     "rerank": {"chat": False},
     "moderation": {"chat": False},
 }
+ANTHROPIC = {"image_input": "vision", "structured_outputs": "json", "thinking": "reasoning"}
 FIREWORKS = {"supports_chat": "chat", "supports_image_input": "vision", "supports_tools": "tools"}
-CONTEXT_FIELDS = ("context_length", "max_context_length", "context_window", "max_model_len")
+CONTEXT_FIELDS = ("context_length", "max_context_length", "context_window", "max_model_len", "max_input_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,14 @@ def _parameters(entry: Entry) -> Flags:
 
 
 def _capabilities(entry: Entry) -> Flags:
-    """Mistral has a map of yes and no; GitHub a list that names only some."""
+    """Mistral has a map of yes and no, Anthropic one of `supported`; GitHub a list that names only some."""
     said = entry.get("capabilities")
     if isinstance(said, dict):
-        return {flag: said[name] for name, flag in MISTRAL.items() if isinstance(said.get(name), bool)}
+        told = {flag: said[name] for name, flag in MISTRAL.items() if isinstance(said.get(name), bool)}
+        held = {
+            flag: said[name].get("supported") for name, flag in ANTHROPIC.items() if isinstance(said.get(name), dict)
+        }
+        return told | {flag: value for flag, value in held.items() if isinstance(value, bool)}
     return {"tools": True} if "tool-calling" in (_strings(said) or ()) else {}
 
 

@@ -114,6 +114,14 @@ class AnswerFormat:
     strict: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A request in the words of its caller, for adapters of that `protocol`: nothing of it is lost there."""
+
+    protocol: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
 @dataclass(slots=True)
 class ChatRequest:
     """A checked request. `body` is OpenAI's form without the fields that steer the gateway.
@@ -128,6 +136,7 @@ class ChatRequest:
     body: Mapping[str, Any] = field(repr=False)
     warnings: tuple[str, ...] = ()
     raw: bool = True
+    native: Native | None = None
 
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])
@@ -181,15 +190,22 @@ def _message(item: Mapping[str, Any]) -> Message:
 
 
 def _reasoning(item: Mapping[str, Any]) -> Iterator[Part]:
-    """The form in which OpenAI-compatible clients send reasoning back (OpenRouter's `reasoning_details`)."""
+    """The form in which OpenAI-compatible clients send reasoning back (OpenRouter's `reasoning_details`).
+
+    A signature may come without its text, which then is the message's own reasoning; two such cannot be told apart.
+    """
     details = item.get("reasoning_details")
-    for detail in details if isinstance(details, list) else ():
-        if not isinstance(detail, dict):
-            continue
+    details = [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
+    bare = sum(detail.get("type") == "reasoning.text" and not detail.get("text") for detail in details)
+    said = item.get("reasoning_content") or item.get("reasoning")
+    said = said if isinstance(said, str) else ""
+    for detail in details:
         if detail.get("type") == "reasoning.encrypted":
             yield ReasoningPart("", str(detail.get("data") or ""), redacted=True)
         elif detail.get("type") == "reasoning.text":
-            yield ReasoningPart(str(detail.get("text") or ""), str(detail.get("signature") or ""))
+            text = detail.get("text")
+            if text or not said or bare == 1:
+                yield ReasoningPart(str(text or said), str(detail.get("signature") or ""))
 
 
 def _parts(content: Any) -> Iterator[Part]:

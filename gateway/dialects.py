@@ -38,17 +38,26 @@ def _is_openai_list(decoded: Any) -> bool:
     return isinstance(decoded, dict) and decoded.get("object") == "list"
 
 
+def _after_last(decoded: Any) -> Mapping[str, str] | None:
+    """Anthropic's list comes in pages; the others send all at once and say nothing of more."""
+    if not isinstance(decoded, dict) or decoded.get("has_more") is not True:
+        return None
+    last = decoded.get("last_id")
+    return {"after_id": last} if isinstance(last, str) and last else None
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """`list_path` and `hello_path` are below the base URL; without `list_path` there is no list.
 
-    `read` raises ValueError. `is_list` is stricter: by it a server on a usual port is told from any other.
-    `needs_model`: whether the greeting names a model.
+    `read` raises ValueError. `next_page` gives the query that a list's next page is asked with. `is_list` is stricter: by it a server on a usual port is told from any other.
+    `needs_model`: whether the greeting names a model; in the path as `{model}`.
     """
 
     list_path: str = "/models"
     read: Callable[[Any], list[UpstreamModel]] = read_models
     is_list: Callable[[Any], bool] = _is_openai_list
+    next_page: Callable[[Any], Mapping[str, str] | None] = _after_last
     details: Details | None = None
     hello_path: str = "/chat/completions"
     hello: Callable[[str], Mapping[str, Any]] = _hello
@@ -73,6 +82,10 @@ DIALECTS: Mapping[str, Dialect] = {
         is_answer=lambda decoded: isinstance(decoded, dict) and isinstance(decoded.get("message"), dict),
     ),
     "pollinations": Dialect(list_path="/text/models", read=read_pollinations, hello_path="/v1/chat/completions"),
+    "anthropic": Dialect(
+        hello_path="/messages",
+        is_answer=lambda decoded: isinstance(decoded, dict) and isinstance(decoded.get("content"), list),
+    ),
     # A conversation costs nothing until something is said in it.
     "copilot": Dialect(
         list_path="",

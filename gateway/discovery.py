@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -28,6 +28,7 @@ SECONDS = 10.0
 LOCAL_SECONDS = 0.3
 MAX_BYTES = 8 * 1024 * 1024
 DETAILS_AT_ONCE = 4
+MAX_LISTED = 5000
 NO_LIST = {404, 405, 501}
 
 
@@ -216,10 +217,17 @@ def list_models(
 def _listed(endpoint: Endpoint, credential: str, dialect: Dialect, models_url: str) -> list[UpstreamModel]:
     if not dialect.list_path:
         raise DiscoveryFailed(f"{endpoint.name} has no list of models; name them with --model.", no_list=True)
-    reply = _ask(endpoint, credential, "GET", models_url or f"{endpoint.base_url}{dialect.list_path}")
-    decoded = _checked(endpoint, credential, reply, "model list")
+    location = models_url or f"{endpoint.base_url}{dialect.list_path}"
+    found: dict[str, UpstreamModel] = {}
+    asked: Mapping[str, str] | None = {}
     try:
-        return dialect.read(decoded)
+        while asked is not None and len(found) < MAX_LISTED:
+            page = replace(endpoint, query="&".join(filter(None, [endpoint.query, urlencode(asked)])))
+            decoded = _checked(endpoint, credential, _ask(page, credential, "GET", location), "model list")
+            more = {model.public_id: model for model in dialect.read(decoded) if model.public_id not in found}
+            found |= more
+            asked = dialect.next_page(decoded) if more else None
+        return list(found.values())
     except ValueError:
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a list of models.") from None
 
@@ -237,7 +245,9 @@ def _with_details(endpoint: Endpoint, credential: str, dialect: Dialect, model: 
 
 def _say_hello(endpoint: Endpoint, credential: str, dialect: Dialect, model: str) -> None:
     body = orjson.dumps(dialect.hello(model))
-    reply = _ask(endpoint, credential, "POST", f"{endpoint.base_url}{dialect.hello_path}", body)
+    reply = _ask(
+        endpoint, credential, "POST", f"{endpoint.base_url}{dialect.hello_path.replace('{model}', model)}", body
+    )
     if not dialect.is_answer(_checked(endpoint, credential, reply, "chat completions")):
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a chat completion.")
 

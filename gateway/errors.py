@@ -38,6 +38,8 @@ class GatewayError(Exception):
     status = 500
     type = "server_error"
     code: str | None = "internal_error"
+    # Of the request that it answers, once that is known.
+    request_id = ""
 
     def __init__(
         self,

@@ -6,16 +6,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from gateway.adapters import ADAPTERS
-from gateway.adapters.base import Adapter
+from gateway.adapters.base import Adapter, CountsTokens
 from gateway.breaker import breaker
 from gateway.chat import ChatRequest
-from gateway.errors import GatewayError, UpstreamBroken, UpstreamError
+from gateway.errors import GatewayError, UpstreamBroken, UpstreamError, UpstreamRejected
 from gateway.events import Event, Failed, Started
 from gateway.targets import Target
 from gateway.upstream import Upstream
 from gateway.usage import Tally
 
 Targets = tuple[Target, ...]
+NO_ROUTE = (404, 405)
 
 
 async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> Sequence[Event]:
@@ -71,6 +72,26 @@ async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally:
             return
     assert first_error is not None, "routing gives at least one target"
     raise first_error
+
+
+async def count_tokens(upstream: Upstream, chat: ChatRequest, targets: Targets) -> int | None:
+    """What the provider that would answer counts; None where it cannot or does not.
+
+    Raises UpstreamRejected when it says that the request is at fault.
+    """
+    target = breaker.order(targets)[0]
+    adapter = _adapter(target)
+    if not isinstance(adapter, CountsTokens):
+        return None
+    try:
+        return await adapter.count_tokens(upstream, target, chat)
+    except UpstreamRejected as error:
+        # Many servers of a protocol have only the route that answers.
+        if error.status in NO_ROUTE:
+            return None
+        raise
+    except UpstreamError:
+        return None
 
 
 def _adapter(target: Target) -> Adapter:

@@ -20,6 +20,7 @@ from django.contrib.auth import get_user_model
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
+from gateway.adapters import usual_headers
 from gateway.limits import REQUESTS, TOKENS, Limit
 from gateway.models import (
     CAPABILITIES,
@@ -166,7 +167,7 @@ def endpoint_of(row: Provider) -> Endpoint:
     return Endpoint(
         name=row.name,
         base_url=row.base_url.rstrip("/"),
-        headers=tuple((str(name), str(value)) for name, value in row.headers.items()),
+        headers=_headers(row),
         query=urlencode(row.query),
         proxy=row.proxy or settings.UPSTREAM_PROXY or None,
         allow_private=row.allow_private,
@@ -180,6 +181,13 @@ def endpoint_of(row: Provider) -> Endpoint:
             stream_total=settings.STREAM_TOTAL_SECONDS,
         ),
     )
+
+
+def _headers(row: Provider) -> tuple[tuple[str, str], ...]:
+    own = {str(name): str(value) for name, value in row.headers.items()}
+    said = {name.lower() for name in own}
+    usual = {name: value for name, value in usual_headers(row.adapter).items() if name not in said}
+    return (*usual.items(), *own.items())
 
 
 def _provider(row: Provider) -> ProviderPolicy:

@@ -1,5 +1,8 @@
 """One file per wire protocol; a company is a row in the database that names one of these."""
 
+from collections.abc import Mapping
+
+from gateway.adapters.anthropic import AnthropicAdapter
 from gateway.adapters.base import Adapter
 from gateway.adapters.copilot import CopilotAdapter
 from gateway.adapters.demo import DemoAdapter
@@ -12,7 +15,14 @@ ADAPTERS: dict[str, Adapter] = {
     "ollama": OllamaAdapter(),
     "pollinations": PollinationsAdapter(),
     "copilot": CopilotAdapter(),
+    "anthropic": AnthropicAdapter(),
     "demo": DemoAdapter(),
 }
 
-__all__ = ["ADAPTERS", "Adapter"]
+
+def usual_headers(adapter: str) -> Mapping[str, str]:
+    """What the protocol wants with each request; a provider's row may say otherwise."""
+    return getattr(ADAPTERS.get(adapter), "headers", {})
+
+
+__all__ = ["ADAPTERS", "Adapter", "usual_headers"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.chat import ChatRequest
 from gateway.events import Event
@@ -22,3 +22,11 @@ class Adapter(Protocol):
 
     def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         """Raises UpstreamError: while nothing was yielded another target may be tried, later the answer broke off."""
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """What an adapter may be able to do beside: ask how many tokens a request's prompt has."""
+
+    async def count_tokens(self, upstream: Upstream, target: Target, chat: ChatRequest) -> int:
+        """Raises UpstreamError."""

@@ -15,6 +15,7 @@ import orjson
 
 from gateway.adapters import openai_events
 from gateway.adapters.failures import from_object, from_reply
+from gateway.adapters.openai_dialect import plain_body
 from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
 from gateway.adapters.translated import Records, relayed
 from gateway.chat import ChatRequest, has_too_many_values
@@ -30,7 +31,7 @@ MAX_OPENING_BYTES = 64 * 1024
 
 def wire_body(chat: ChatRequest, target: Target) -> bytes:
     """The caller's body with the provider's name for the model, and with usage asked for in streams."""
-    body = {**chat.body, "model": target.upstream_model}
+    body = {**(chat.body if chat.raw else plain_body(target, chat)), "model": target.upstream_model}
     if chat.stream:
         body["stream"] = True
         options = body.pop("stream_options", None)

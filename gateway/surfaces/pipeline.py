@@ -84,6 +84,13 @@ class Surface:
         """What an answer that broke off after so many chunks has used, as far as anyone knows."""
         raise NotImplementedError
 
+    def answer_headers(self, exchange: Exchange, chat: ChatRequest) -> list[tuple[bytes, bytes]]:
+        """What good answers carry beside their type."""
+        headers = list(exchange.limit_headers)
+        if chat.warnings:
+            headers.append((b"warning", b'299 g4fsite "ignored: %s"' % ", ".join(chat.warnings).encode()))
+        return headers
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         try:
@@ -110,8 +117,13 @@ class Surface:
             return
         if scope["method"] != "POST":
             error = method_not_allowed(scope["method"], "POST")
+            note(scope, error)
             await exchange.reply(405, [*JSON_HEADERS, (b"allow", b"POST, OPTIONS")], self.error_body(error))
             return
+        await self._ask(exchange)
+
+    async def _ask(self, exchange: Exchange) -> None:
+        scope = exchange.scope
         principal = await authenticate_scope(scope)
         exchange.check_json()
         chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
@@ -175,7 +187,7 @@ class Surface:
         body = encoder.body()
         tally.usage = encoder.usage
         tally.end("ok", 200)
-        await exchange.reply(200, [*JSON_HEADERS, *_headers(exchange, chat)], body)
+        await exchange.reply(200, [*JSON_HEADERS, *self.answer_headers(exchange, chat)], body)
 
     async def _stream(
         self,
@@ -185,7 +197,7 @@ class Surface:
         tally: Tally,
         encoder: StreamEncoder,
     ) -> None:
-        exchange.expect_stream([*STREAM_HEADERS, *_headers(exchange, chat)])
+        exchange.expect_stream([*STREAM_HEADERS, *self.answer_headers(exchange, chat)])
         failure: GatewayError | None = None
         async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
             async for event in events:
@@ -208,15 +220,8 @@ class Surface:
 
 def note(scope: Scope, error: GatewayError) -> None:
     """One line of log for an answer that failed on the server's side; the caller is told under which id."""
+    error.request_id = request_id = scope["g4f.request_id"]
     if error.status >= 500:
-        request_id = scope["g4f.request_id"]
         marks = {"request_id": request_id, "path": scope["path"]}
         log.warning("answered %s %s: %s", error.status, error.code, error.message, extra=marks)
         error.named(request_id)
-
-
-def _headers(exchange: Exchange, chat: ChatRequest) -> list[tuple[bytes, bytes]]:
-    headers = list(exchange.limit_headers)
-    if chat.warnings:
-        headers.append((b"warning", b'299 g4fsite "ignored: %s"' % ", ".join(chat.warnings).encode()))
-    return headers

@@ -1,0 +1,85 @@
+"""POST /v1/messages, /v1/messages/count_tokens, and both under /api/{provider} (Anthropic API reference)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway import relay
+from gateway.authentication import authenticate_scope
+from gateway.chat import ChatRequest
+from gateway.errors import GatewayError
+from gateway.events import Usage
+from gateway.limiter import limiter, limits_of
+from gateway.limits import REQUESTS
+from gateway.routing import targets_for
+from gateway.snapshot import store
+from gateway.surfaces.anthropic.counting import estimated, prompt_tokens
+from gateway.surfaces.anthropic.encoder import MessageStream
+from gateway.surfaces.anthropic.errors import error_bytes, error_frame, message_error_headers
+from gateway.surfaces.anthropic.parser import parse_messages
+from gateway.surfaces.anthropic.reply import MessageReply
+from gateway.surfaces.exchange import Exchange
+from gateway.surfaces.openai.errors import limit_headers
+from gateway.surfaces.pipeline import JSON_HEADERS, Surface
+from gateway.upstream import upstream
+
+ESTIMATED = (b"x-gateway-estimated", b"true")
+
+
+class Messages(Surface):
+    name = "messages"
+
+    def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
+        return parse_messages(raw, parameters.get("provider"))
+
+    def stream_encoder(self, chat: ChatRequest) -> MessageStream:
+        return MessageStream(chat)
+
+    def plain_encoder(self, chat: ChatRequest) -> MessageReply:
+        return MessageReply(chat)
+
+    def error_body(self, error: GatewayError) -> bytes:
+        return error_bytes(error)
+
+    def error_headers(self, error: GatewayError) -> list[tuple[bytes, bytes]]:
+        return message_error_headers(error)
+
+    def error_frame(self, error: GatewayError) -> bytes:
+        return error_frame(error)
+
+    def answer_headers(self, exchange: Exchange, chat: ChatRequest) -> list[tuple[bytes, bytes]]:
+        return [*super().answer_headers(exchange, chat), (b"request-id", exchange.scope["g4f.request_id"].encode())]
+
+    def estimated(self, chat: ChatRequest, chunks: int) -> Usage:
+        return estimated(chat, chunks)
+
+
+class CountTokens(Messages):
+    """Asks the provider that would answer, where it can count; else says that the number is an estimate.
+
+    Limits of requests hold, so that nobody is asked without end; no usage row is written, for nothing is used.
+    """
+
+    name = "count_tokens"
+
+    def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
+        return parse_messages(raw, parameters.get("provider"), counting=True)
+
+    async def _ask(self, exchange: Exchange) -> None:
+        principal = await authenticate_scope(exchange.scope)
+        exchange.check_json()
+        chat = self.parse(await exchange.body(), exchange.scope["url_route"]["kwargs"])
+        targets = targets_for(store.current, chat.model, chat.provider, principal)
+        limits = [limit for limit in limits_of(principal) if limit.kind == REQUESTS]
+        if limits:
+            exchange.limit_headers = limit_headers((await limiter.admit(limits, chat)).standings)
+        found = await relay.count_tokens(upstream, chat, targets)
+        headers = [*JSON_HEADERS, *self.answer_headers(exchange, chat), *([ESTIMATED] if found is None else [])]
+        counted = prompt_tokens(chat) if found is None else found
+        await exchange.reply(200, headers, orjson.dumps({"input_tokens": counted}))
+
+
+messages = Messages()
+count_tokens = CountTokens()
