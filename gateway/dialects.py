@@ -50,7 +50,8 @@ def _after_last(decoded: Any) -> Mapping[str, str] | None:
 class Dialect:
     """`list_path` and `hello_path` are below the base URL; without `list_path` there is no list.
 
-    `read` raises ValueError. `next_page` gives the query that a list's next page is asked with. `is_list` is stricter: by it a server on a usual port is told from any other.
+    `read` raises ValueError. `next_page` gives the query that a list's next page is asked with. `is_list` is stricter:
+    by it a server on a usual port is told from any other.
     `needs_model`: whether the greeting names a model; in the path as `{model}`.
     """
 
