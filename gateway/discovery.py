@@ -19,9 +19,10 @@ from django.core.exceptions import ValidationError
 
 from gateway.adapters.failures import masked
 from gateway.catalogue import UpstreamModel, read_models
-from gateway.network import check_base_url, is_public
+from gateway.network import check_base_url
 from gateway.presets import Preset, presets
 from gateway.targets import Endpoint
+from media.addresses import is_public
 
 SECONDS = 10.0
 LOCAL_SECONDS = 0.3
