@@ -160,3 +160,38 @@ def read_models(decoded: Any) -> list[UpstreamModel]:
         if model and (model.public_id not in found or model.upstream_name == model.public_id):
             found[model.public_id] = model
     return list(found.values())
+
+
+# Which of Google's methods a model answers to says what it is for.
+GOOGLE = {
+    "generateContent": {"chat": True},
+    "embedContent": {"embeddings": True},
+    "predict": {"image": True},
+    "predictLongRunning": {"video": True},
+}
+
+
+def read_google_models(decoded: Any) -> tuple[list[UpstreamModel], str]:
+    """One page of Gemini's list, and the token of the next one, empty at the end. Raises ValueError."""
+    entries = decoded.get("models", []) if isinstance(decoded, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("not a list of models")  # noqa: TRY004 - the text of a peer is at fault, not a caller
+    found = [model for entry in _dicts(entries) if (model := _google_model(entry))]
+    token = decoded.get("nextPageToken")
+    return found, token if isinstance(token, str) else ""
+
+
+def _google_model(entry: Entry) -> UpstreamModel | None:
+    name = entry.get("name")
+    if not isinstance(name, str) or not name.removeprefix("models/"):
+        return None
+    methods = entry.get("supportedGenerationMethods")
+    flags: Flags = {}
+    if isinstance(methods, list):
+        flags = {"chat": "generateContent" in methods}
+        for method, said in GOOGLE.items():
+            flags |= said if method in methods else {}
+    if isinstance(entry.get("thinking"), bool):
+        flags["reasoning"] = entry["thinking"]
+    public = public_id_of(name)
+    return UpstreamModel(public, public, flags, _length(entry.get("inputTokenLimit")))

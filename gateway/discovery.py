@@ -18,7 +18,7 @@ import orjson
 from django.core.exceptions import ValidationError
 
 from gateway.adapters.failures import masked
-from gateway.catalogue import UpstreamModel, read_models
+from gateway.catalogue import UpstreamModel, read_google_models, read_models
 from gateway.network import check_base_url
 from gateway.presets import Preset, presets
 from gateway.targets import Endpoint
@@ -27,6 +27,7 @@ from media.addresses import is_public
 SECONDS = 10.0
 LOCAL_SECONDS = 0.3
 MAX_BYTES = 8 * 1024 * 1024
+MAX_PAGES = 20
 NO_LIST = {404, 405, 501}
 
 
@@ -104,7 +105,8 @@ def _url(endpoint: Endpoint, credential: str, location: str) -> httpx.URL:
     query = endpoint.query
     if credential and endpoint.auth_style == "query":
         query += ("&" if query else "") + urlencode({endpoint.auth_name: credential})
-    return httpx.URL(location + (f"?{query}" if query else ""))
+    mark = "&" if "?" in location else "?"
+    return httpx.URL(location + (f"{mark}{query}" if query else ""))
 
 
 def _exchange(client: httpx.Client, request: httpx.Request, seconds: float) -> _Reply:
@@ -200,8 +202,12 @@ def _checked(endpoint: Endpoint, credential: str, reply: _Reply, what: str) -> A
         raise DiscoveryFailed(f"{name} answered with something that is not JSON.") from None
 
 
-def list_models(endpoint: Endpoint, credential: str = "", *, models_url: str = "") -> list[UpstreamModel]:
+def list_models(
+    endpoint: Endpoint, credential: str = "", *, models_url: str = "", adapter: str = ""
+) -> list[UpstreamModel]:
     """What the provider lists, in its order. Raises DiscoveryFailed."""
+    if adapter == "gemini":
+        return _google_models(endpoint, credential)
     reply = _ask(endpoint, credential, "GET", models_url or f"{endpoint.base_url}/models")
     decoded = _checked(endpoint, credential, reply, "model list")
     try:
@@ -210,19 +216,45 @@ def list_models(endpoint: Endpoint, credential: str = "", *, models_url: str = "
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a list of models.") from None
 
 
-def _say_hello(endpoint: Endpoint, credential: str, model: str) -> None:
-    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 1}
-    reply = _ask(endpoint, credential, "POST", f"{endpoint.base_url}/chat/completions", orjson.dumps(body))
+def _google_models(endpoint: Endpoint, credential: str) -> list[UpstreamModel]:
+    """All pages of Gemini's list."""
+    found: list[UpstreamModel] = []
+    token = ""
+    for _ in range(MAX_PAGES):
+        query = urlencode({"pageSize": 1000, **({"pageToken": token} if token else {})})
+        reply = _ask(endpoint, credential, "GET", f"{endpoint.base_url}/models?{query}")
+        try:
+            models, token = read_google_models(_checked(endpoint, credential, reply, "model list"))
+        except ValueError:
+            raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a list of models.") from None
+        found.extend(models)
+        if not token:
+            break
+    return found
+
+
+def _say_hello(endpoint: Endpoint, credential: str, model: str, adapter: str) -> None:
+    path, body, answered = "/chat/completions", _hello(model), "choices"
+    if adapter == "gemini":
+        path, answered = f"/models/{model.removeprefix('models/')}:generateContent", "candidates"
+        body = {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
+    reply = _ask(endpoint, credential, "POST", f"{endpoint.base_url}{path}", orjson.dumps(body))
     decoded = _checked(endpoint, credential, reply, "chat completions")
-    if not isinstance(decoded, dict) or not isinstance(decoded.get("choices"), list):
+    if not isinstance(decoded, dict) or not isinstance(decoded.get(answered), list):
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a chat completion.")
 
 
-def test_connection(endpoint: Endpoint, credential: str, *, default_model: str, models_url: str) -> Connection:
+def _hello(model: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 1}
+
+
+def test_connection(
+    endpoint: Endpoint, credential: str, *, default_model: str, models_url: str, adapter: str
+) -> Connection:
     """Lists models; a server without a list is asked for one token of `default_model`. Raises DiscoveryFailed."""
     begun = time.monotonic()
     try:
-        count = len(list_models(endpoint, credential, models_url=models_url))
+        count = len(list_models(endpoint, credential, models_url=models_url, adapter=adapter))
         return Connection(_since(begun), models=count)
     except DiscoveryFailed as failure:
         if not failure.no_list:
@@ -230,7 +262,7 @@ def test_connection(endpoint: Endpoint, credential: str, *, default_model: str, 
         if not default_model:
             raise DiscoveryFailed(f"{failure.message} Set a default model to test with.") from None
     begun = time.monotonic()
-    _say_hello(endpoint, credential, default_model)
+    _say_hello(endpoint, credential, default_model, adapter)
     return Connection(_since(begun), answered=default_model)
 
 

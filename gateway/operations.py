@@ -175,6 +175,7 @@ def _tested(provider: Provider, label: str, secret: str) -> TestResult:
             secret,
             default_model=default.upstream_name if default else provider.default_model or first or "",
             models_url=models_url_of(provider.preset, provider.base_url),
+            adapter=provider.adapter,
         )
     except DiscoveryFailed as failure:
         return TestResult(label, None, failure.message)
@@ -202,7 +203,7 @@ def sync_models(provider: Provider, *, prune: bool = False) -> SyncReport:
     found = credentials_of(provider)
     secret = found[0][1] if found else ""
     models_url = models_url_of(provider.preset, provider.base_url)
-    listed = discovery.list_models(endpoint_of(provider), secret, models_url=models_url)
+    listed = discovery.list_models(endpoint_of(provider), secret, models_url=models_url, adapter=provider.adapter)
     return _merge(provider, listed, prune)
 
 

@@ -7,6 +7,7 @@ PDF = "application/pdf"
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 MORE_IMAGES = frozenset({"image/heic", "image/heif", "image/avif", "image/bmp", "image/tiff"})
 AUDIO = frozenset({"audio/wav", "audio/mp3", "audio/aac", "audio/ogg", "audio/flac", "audio/aiff", "audio/mp4"})
+TEXTS = frozenset({PLAIN, "text/csv", "text/html", "text/css", "text/markdown", "text/xml", "application/json"})
 VIDEOS = frozenset({"video/mp4", "video/quicktime", "video/webm", "video/x-matroska", "video/mpeg", "video/avi"})
 
 BEGINNINGS = (
@@ -55,7 +56,7 @@ def settled(data: bytes, declared: str) -> str | None:
     """As `kind_of`, but of texts the declared type says more than their bytes."""
     found = kind_of(data)
     said = declared.partition(";")[0].strip().lower()
-    return said if found == PLAIN and (said.startswith("text/") or said == "application/json") else found
+    return said if found == PLAIN and said in TEXTS else found
 
 
 def _media(head: bytes) -> str | None:

@@ -2,10 +2,12 @@
 
 from gateway.adapters.base import Adapter
 from gateway.adapters.demo import DemoAdapter
+from gateway.adapters.gemini import GeminiAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
 
 ADAPTERS: dict[str, Adapter] = {
     "openai_chat": OpenAIChatAdapter(),
+    "gemini": GeminiAdapter(),
     "demo": DemoAdapter(),
 }
 
