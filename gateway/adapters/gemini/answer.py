@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.adapters.gemini.failures import from_error
-from gateway.adapters.gemini.signatures import TEXT, THOUGHT, marked
+from gateway.adapters.gemini.signatures import IMAGE, TEXT, THOUGHT, marked
 from gateway.adapters.translated import AnswerReader
 from gateway.errors import UpstreamBroken
 from gateway.events import (
@@ -138,7 +138,8 @@ def _events(part: Mapping[str, Any], state: _Candidate, index: int) -> Iterator[
         state.text.append(shown)
         yield TextDelta(shown, index)
     if signature:
-        yield ReasoningSignature(marked(THOUGHT if thought else TEXT, signature), True, index)
+        place = THOUGHT if thought else IMAGE if made else TEXT
+        yield ReasoningSignature(marked(place, signature), True, index)
 
 
 def _call(call: Mapping[str, Any], signature: str, state: _Candidate, index: int) -> Iterator[Event]:

@@ -10,7 +10,7 @@ import orjson
 
 from gateway.adapters.gemini.config import generation_config
 from gateway.adapters.gemini.schema import cleaned
-from gateway.adapters.gemini.signatures import TEXT, THOUGHT, UNSIGNED, generation, signatures, signed
+from gateway.adapters.gemini.signatures import IMAGE, TEXT, THOUGHT, UNSIGNED, generation, signatures, signed
 from gateway.adapters.inputs import embedded
 from gateway.chat import (
     AudioPart,
@@ -159,21 +159,23 @@ class _Conversation:
         known = signatures(message)
         if THOUGHT in known:
             yield {"text": "", "thought": True, "thoughtSignature": known[THOUGHT]}
-        parts = [*self._said(message, at), *self._drawn(item, at)]
-        if TEXT in known:
-            texts = [number for number, part in enumerate(parts) if part.get("text")]
-            place = texts[-1] if texts else len(parts)
-            parts[place : place + 1] = [signed(parts[place] if texts else {"text": ""}, known[TEXT])]
-        yield from parts
+        said = list(self._said(message, at))
+        drawn = list(self._drawn(item, at))
+        if TEXT in known and not said:
+            said = [{"text": ""}]
+        for parts, place in ((said, TEXT), (drawn, IMAGE)):
+            if parts:
+                parts[-1] = signed(parts[-1], known.get(place))
+            yield from parts
         unsigned = generation(self._target.upstream_model) >= 3 and not any(
             call.id in known for call in message.tool_calls
         )
         for number, call in enumerate(message.tool_calls):
             self._names[call.id] = call.name
-            said: dict[str, Any] = {"name": call.name, "args": _object(call.arguments, "arguments")}
+            made: dict[str, Any] = {"name": call.name, "args": _object(call.arguments, "arguments")}
             if call.id:
-                said["id"] = call.id
-            yield signed({"functionCall": said}, UNSIGNED if unsigned and number == 0 else known.get(call.id))
+                made["id"] = call.id
+            yield signed({"functionCall": made}, UNSIGNED if unsigned and number == 0 else known.get(call.id))
 
     def _drawn(self, item: Mapping[str, Any], at: str) -> Iterator[dict[str, Any]]:
         """Pictures of an earlier answer, in the form in which answers hold them."""

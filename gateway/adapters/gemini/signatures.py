@@ -1,7 +1,7 @@
 """Gemini's thought signatures in the form in which they travel through callers.
 
 A signature belongs to the part that it came with. Our events and OpenAI's messages keep signatures apart from calls
-and texts, so each says itself where it belongs: `gemini:CALL-ID:SIGNATURE`, or TEXT or THOUGHT for the id.
+and texts, so each says itself where it belongs: `gemini:CALL-ID:SIGNATURE`, or TEXT, THOUGHT or IMAGE for the id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.chat import Message, ReasoningPart
 
-TEXT, THOUGHT = "text", "thought"
+TEXT, THOUGHT, IMAGE = "text", "thought", "image"
 MARK = "gemini"
 # What Google documents for calls in a history that no Gemini model made.
 UNSIGNED = "skip_thought_signature_validator"
@@ -23,7 +23,7 @@ def marked(place: str, signature: str) -> str:
 
 
 def signatures(message: Message) -> dict[str, str]:
-    """By call id, TEXT or THOUGHT; what other providers signed is left out."""
+    """By call id, TEXT, THOUGHT or IMAGE; what other providers signed is left out."""
     found: dict[str, str] = {}
     for part in message.parts:
         mark, _, rest = part.signature.partition(":") if isinstance(part, ReasoningPart) else ("", "", "")
