@@ -13,6 +13,7 @@ import pytest
 from pytest_django import Settings
 
 from gateway import discovery
+from gateway.adapters.sse import MAX_EVENT_BYTES
 from gateway.catalogue import read_google_models
 from gateway.models import Provider, UsageEvent
 from gateway.targets import Endpoint
@@ -111,8 +112,7 @@ def test_tools_over_two_turns(client: openai.OpenAI, provider: ScriptedProvider,
     assert first["functionCall"] == {"name": "weather", "args": {"city": "Paris"}, "id": weather.id}
     assert second["functionCall"]["id"] == "own-id"
     assert [part["functionResponse"]["name"] for part in user["parts"]] == ["weather", "clock"]
-    # The client joins what it does not know of streams in its own way; of plain answers it keeps all.
-    assert stream or first["thoughtSignature"] == "c2lnbmF0dXJl"
+    assert first["thoughtSignature"] == "c2lnbmF0dXJl"
 
 
 def test_pictures_go_in_as_bytes(
@@ -167,6 +167,17 @@ def test_pictures_come_out_and_can_be_sent_back(
         {"text": "Here it is:"},
         {"inlineData": {"mimeType": "image/png", "data": drawn}, "thoughtSignature": "aW1n"},
     ]
+
+
+def test_a_large_picture_comes_whole_in_one_event(client: openai.OpenAI, provider: ScriptedProvider) -> None:
+    drawn = base64.b64encode(PNG * 90_000).decode()
+    assert len(drawn) > MAX_EVENT_BYTES
+    record = fixture("image.json")
+    record["candidates"][0]["content"]["parts"][1]["inlineData"]["data"] = drawn
+    provider.enqueue(streaming(record))
+    found = [chunk.choices[0].delta for chunk in ask(client, stream=True)]
+    (images,) = [delta.images for delta in found if hasattr(delta, "images")]
+    assert images[0]["image_url"]["url"].endswith(drawn)
 
 
 @pytest.mark.parametrize("name", ["safety.json", "blocked.json"])

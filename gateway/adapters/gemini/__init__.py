@@ -10,6 +10,7 @@ from gateway.adapters.gemini.answer import GeminiReader
 from gateway.adapters.gemini.failures import refusal
 from gateway.adapters.gemini.request import ACCEPTED, is_googles, wire_body
 from gateway.adapters.inputs import inlined
+from gateway.adapters.sse import EventSplitter
 from gateway.adapters.translated import TranslatedAdapter
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken, UpstreamError
@@ -18,8 +19,15 @@ from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
 
 
+class PictureSplitter(EventSplitter):
+    """A picture comes whole in one event."""
+
+    max_bytes = 48 * 1024 * 1024
+
+
 class GeminiAdapter(TranslatedAdapter):
     label = "Google Gemini"
+    splitter = PictureSplitter
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         model = quote(target.upstream_model, safe="/-._~:@")

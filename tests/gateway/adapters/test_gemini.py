@@ -139,6 +139,25 @@ class TestRequest:
         error = refused({"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "gone", "content": "y"})
         assert (error.status, error.param) == (400, "messages[1].tool_call_id")
 
+    def test_gemini_3_gets_its_signatures_or_the_word_that_stands_for_none(self) -> None:
+        def asked(*signed: str, model: str) -> list[Any]:
+            details = [{"type": "reasoning.encrypted", "data": data} for data in signed]
+            calls = [call("c", "f", "{}"), call("d", "g", "{}")]
+            turn = {"role": "assistant", "tool_calls": calls, "reasoning_details": details}
+            return [part.get("thoughtSignature") for part in body(turn, model=model)["contents"][0]["parts"]]
+
+        assert asked(model="gemini-2.5-pro") == [None, None]
+        assert asked(model="models/gemini-3-pro") == ["skip_thought_signature_validator", None]
+        assert asked("another provider's", "gemini:", "gemini:c", model="gemini-3-pro")[0] is not None
+        assert asked("gemini:c:AA:==", model="gemini-3-pro") == ["AA:==", None]
+
+    def test_signatures_of_thoughts_and_texts_go_back_to_their_parts(self) -> None:
+        details = [{"type": "reasoning.encrypted", "data": f"gemini:{place}:AA"} for place in ("thought", "text")]
+        assert body({"role": "assistant", "content": None, "reasoning_details": details})["contents"][0]["parts"] == [
+            {"text": "", "thought": True, "thoughtSignature": "AA"},
+            {"text": "", "thoughtSignature": "AA"},
+        ]
+
     def test_the_old_form_of_results_names_its_function(self) -> None:
         found = body({"role": "function", "name": "f", "content": "1"})
         assert found["contents"][0]["parts"] == [{"functionResponse": {"name": "f", "response": {"result": "1"}}}]
