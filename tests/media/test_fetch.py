@@ -357,6 +357,19 @@ def test_a_name_that_does_not_exist(run: Played) -> None:
     run(scenario)
 
 
+def test_the_next_address_is_tried_when_one_takes_no_calls(run: Played) -> None:
+    async def two(host: str, port: int) -> list[str]:
+        return ["127.0.0.9", "127.0.0.1"]
+
+    async def scenario() -> None:
+        async with peer(PICTURE) as server:
+            url = f"http://pictures.test:{port_of(server)}/"
+            assert await fetch(url, IMAGES, rules(server, hosts=("pictures.test",)), resolve=two)
+        assert "cannot be reached" in await refused(url, rules(server, hosts=("pictures.test",)), resolve=two)
+
+    run(scenario)
+
+
 def test_nothing_of_the_environment_changes_the_way(run: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")

@@ -300,6 +300,7 @@ class TestConfig:
                     "kind": {"const": "x", "default": "x"},
                     "list": {"type": "array", "items": {"$ref": "#/definitions/d", "description": "no"}, "minItems": 1},
                     "either": {"oneOf": [{"type": "string", "format": "date"}, {"$ref": "#/$defs/d"}]},
+                    "odd": True,
                     "all": {
                         "allOf": [{"properties": {"a": {}}, "required": ["a"]}, {"type": "object", "required": ["b"]}]
                     },
@@ -316,6 +317,7 @@ class TestConfig:
                 "kind": {"enum": ["x"]},
                 "list": {"type": "array", "items": {"$ref": "#/$defs/d"}, "minItems": 1},
                 "either": {"oneOf": [{"type": "string", "format": "date"}, {"$ref": "#/$defs/d"}]},
+                "odd": True,
                 "all": {"properties": {"a": {}}, "required": ["a", "b"], "type": "object"},
             },
             "required": ["kind"],

@@ -89,6 +89,48 @@ class TestAnswer:
             ("https://c.example/3", "", text),
         ]
 
+    def test_what_was_recited_and_what_was_retrieved_are_sources_too(self) -> None:
+        recited = [
+            {"startIndex": 0, "endIndex": 2, "uri": "https://a.example/"},
+            {"endIndex": 5},
+            {"uri": "https://b.example/"},
+        ]
+        candidate = {
+            "content": {"parts": [{"text": "abc"}]},
+            "citationMetadata": {"citationSources": recited},
+            "groundingMetadata": {
+                "groundingChunks": [{"retrievedContext": {"uri": "gs://c", "title": "C"}}, {"maps": {}}]
+            },
+            "finishReason": "STOP",
+        }
+        found = ADAPTER.answer(TARGET, {"candidates": [candidate]})
+        assert [event for event in found if isinstance(event, Citation)] == [
+            Citation("gs://c", "C"),
+            Citation("https://a.example/", "", 0, 2),
+            Citation("https://b.example/"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("said", "usage"),
+        [
+            ({"promptTokenCount": 5, "totalTokenCount": 9}, Usage(5, 4)),
+            ({"promptTokenCount": 5, "toolUsePromptTokenCount": 3, "candidatesTokenCount": 2}, Usage(8, 2)),
+            ({"promptTokenCount": "5"}, None),
+            ("many", None),
+        ],
+    )
+    def test_usage_is_read_as_far_as_it_is_said(self, said: Any, usage: Usage | None) -> None:
+        record = {"candidates": [{"finishReason": "STOP"}], "usageMetadata": said}
+        assert list(ADAPTER.answer(TARGET, record)) == [Finished("stop"), *([usage] if usage else [])]
+
+    @pytest.mark.parametrize("call", [{"name": None}, {"args": {}}, {"name": 5}])
+    def test_a_call_without_a_name_is_broken(self, call: Any) -> None:
+        record = {"candidates": [{"content": {"parts": [{"functionCall": call}]}, "finishReason": "STOP"}]}
+        with pytest.raises(UpstreamBroken, match="cannot be read"):
+            ADAPTER.answer(TARGET, record)
+        with pytest.raises(UpstreamBroken, match="cannot be read"):
+            streamed(frame(record))
+
     def test_repeated_sources_of_a_stream_come_once(self) -> None:
         record = fixture("grounded.json")
         found = streamed(frame({"candidates": [{**record["candidates"][0], "finishReason": None}]}) + frame({
