@@ -57,6 +57,13 @@ def _origins(name: str) -> list[str]:
     return found
 
 
+def _fetch_ports() -> list[int]:
+    found = env_list("FETCH_PORTS", "80,443")
+    if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65536 for port in found):
+        raise ImproperlyConfigured("FETCH_PORTS must list ports such as 80,443.")
+    return [int(port) for port in found]
+
+
 # Where the server is and who may reach it.
 PUBLIC_URL = env_str("PUBLIC_URL").rstrip("/")
 if PUBLIC_URL and not PUBLIC_URL.startswith(("http://", "https://")):
@@ -131,6 +138,12 @@ STREAM_GAP_SECONDS = env_int("STREAM_GAP_SECONDS", 120, low=1)
 STREAM_TOTAL_SECONDS = env_int("STREAM_TOTAL_SECONDS", 3600, low=1)
 IGNORED_PROVIDERS = [name.lower() for name in env_list("G4F_IGNORED_PROVIDERS")]
 G4F_API_KEY = env_str("G4F_API_KEY")
+
+# Files behind addresses that callers give.
+FETCH_PORTS = frozenset(_fetch_ports())
+FETCH_MAX_BYTES = env_int("FETCH_MAX_BYTES", 25 * 1024 * 1024, low=1024)
+FETCH_SECONDS = env_int("FETCH_SECONDS", 20, low=1)
+FETCH_PRIVATE_HOSTS = frozenset(host.lower() for host in env_list("FETCH_PRIVATE_HOSTS"))
 
 # Operation.
 METRICS_TOKEN = env_str("METRICS_TOKEN")

@@ -213,3 +213,36 @@ def read_pollinations(decoded: Any) -> list[UpstreamModel]:
     if not isinstance(entries, list):
         raise ValueError("not a list of models")  # noqa: TRY004 - the text of a peer is at fault, not a caller
     return read_models([{**entry, "id": entry.get("name") or entry.get("id")} for entry in _dicts(entries)])
+
+
+# Which of Google's methods a model answers to says what it is for.
+GOOGLE = {
+    "generateContent": {"chat": True},
+    "embedContent": {"embeddings": True},
+    "predict": {"image": True},
+    "predictLongRunning": {"video": True},
+}
+
+
+def read_google_models(decoded: Any) -> list[UpstreamModel]:
+    """One page of Gemini's list. Raises ValueError."""
+    entries = decoded.get("models", []) if isinstance(decoded, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("not a list of models")  # noqa: TRY004 - the text of a peer is at fault, not a caller
+    return [model for entry in _dicts(entries) if (model := _google_model(entry))]
+
+
+def _google_model(entry: Entry) -> UpstreamModel | None:
+    name = entry.get("name")
+    if not isinstance(name, str) or not name.removeprefix("models/"):
+        return None
+    methods = entry.get("supportedGenerationMethods")
+    flags: Flags = {}
+    if isinstance(methods, list):
+        flags = {"chat": "generateContent" in methods}
+        for method, said in GOOGLE.items():
+            flags |= said if method in methods else {}
+    if isinstance(entry.get("thinking"), bool):
+        flags["reasoning"] = entry["thinking"]
+    public = public_id_of(name)
+    return UpstreamModel(public, public, flags, _length(entry.get("inputTokenLimit")))

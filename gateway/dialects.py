@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.catalogue import (
     UpstreamModel,
+    read_google_models,
     read_models,
     read_ollama_tags,
     read_pollinations,
@@ -44,6 +45,11 @@ def _after_last(decoded: Any) -> Mapping[str, str] | None:
         return None
     last = decoded.get("last_id")
     return {"after_id": last} if isinstance(last, str) and last else None
+
+
+def _page_token(decoded: Any) -> Mapping[str, str] | None:
+    token = decoded.get("nextPageToken") if isinstance(decoded, dict) else None
+    return {"pageToken": token} if isinstance(token, str) and token else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,15 @@ DIALECTS: Mapping[str, Dialect] = {
         is_answer=lambda decoded: isinstance(decoded, dict) and isinstance(decoded.get("message"), dict),
     ),
     "pollinations": Dialect(list_path="/text/models", read=read_pollinations, hello_path="/v1/chat/completions"),
+    "gemini": Dialect(
+        list_path="/models?pageSize=1000",
+        read=read_google_models,
+        next_page=_page_token,
+        is_list=lambda decoded: isinstance(decoded, dict) and isinstance(decoded.get("models"), list),
+        hello_path="/models/{model}:generateContent",
+        hello=lambda _: {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]},
+        is_answer=lambda decoded: isinstance(decoded, dict) and isinstance(decoded.get("candidates"), list),
+    ),
     "anthropic": Dialect(
         hello_path="/messages",
         is_answer=lambda decoded: isinstance(decoded, dict) and isinstance(decoded.get("content"), list),

@@ -20,9 +20,10 @@ from django.core.exceptions import ValidationError
 from gateway.adapters.failures import masked
 from gateway.catalogue import UpstreamModel
 from gateway.dialects import Dialect, dialect_of
-from gateway.network import check_base_url, is_public
+from gateway.network import check_base_url
 from gateway.presets import Preset, presets
 from gateway.targets import Endpoint
+from media.addresses import is_public
 
 SECONDS = 10.0
 LOCAL_SECONDS = 0.3
@@ -106,7 +107,8 @@ def _url(endpoint: Endpoint, credential: str, location: str) -> httpx.URL:
     query = endpoint.query
     if credential and endpoint.auth_style == "query":
         query += ("&" if query else "") + urlencode({endpoint.auth_name: credential})
-    return httpx.URL(location + (f"?{query}" if query else ""))
+    mark = "&" if "?" in location else "?"
+    return httpx.URL(location + (f"{mark}{query}" if query else ""))
 
 
 def _exchange(client: httpx.Client, request: httpx.Request, seconds: float) -> _Reply:
@@ -244,10 +246,8 @@ def _with_details(endpoint: Endpoint, credential: str, dialect: Dialect, model: 
 
 
 def _say_hello(endpoint: Endpoint, credential: str, dialect: Dialect, model: str) -> None:
-    body = orjson.dumps(dialect.hello(model))
-    reply = _ask(
-        endpoint, credential, "POST", f"{endpoint.base_url}{dialect.hello_path.replace('{model}', model)}", body
-    )
+    path = dialect.hello_path.replace("{model}", model.removeprefix("models/"))
+    reply = _ask(endpoint, credential, "POST", endpoint.base_url + path, orjson.dumps(dialect.hello(model)))
     if not dialect.is_answer(_checked(endpoint, credential, reply, "chat completions")):
         raise DiscoveryFailed(f"{endpoint.name} answered with something that is not a chat completion.")
 

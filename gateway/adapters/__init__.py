@@ -6,6 +6,7 @@ from gateway.adapters.anthropic import AnthropicAdapter
 from gateway.adapters.base import Adapter
 from gateway.adapters.copilot import CopilotAdapter
 from gateway.adapters.demo import DemoAdapter
+from gateway.adapters.gemini import GeminiAdapter
 from gateway.adapters.ollama import OllamaAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
 from gateway.adapters.pollinations import PollinationsAdapter
@@ -16,6 +17,7 @@ ADAPTERS: dict[str, Adapter] = {
     "pollinations": PollinationsAdapter(),
     "copilot": CopilotAdapter(),
     "anthropic": AnthropicAdapter(),
+    "gemini": GeminiAdapter(),
     "demo": DemoAdapter(),
 }
 

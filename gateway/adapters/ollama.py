@@ -10,6 +10,7 @@ import orjson
 
 from gateway.adapters.failures import from_object
 from gateway.adapters.inline_media import data_url, mime_of
+from gateway.adapters.inputs import inlined
 from gateway.adapters.translated import UNREADABLE, AnswerReader, LineSplitter, TranslatedAdapter
 from gateway.adapters.unsupported import content_path, effort_of, is_asked, number_of, refuse
 from gateway.chat import ChatRequest, ImagePart, Message, OtherPart, ReasoningPart, TextPart, ToolCall
@@ -17,6 +18,8 @@ from gateway.errors import UnsupportedParameter, UpstreamBroken
 from gateway.events import Event, Finished, MediaOutput, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 from gateway.targets import Target
 from gateway.tokens import count
+from gateway.upstream import Upstream
+from media.kinds import IMAGES
 
 # Ours and Ollama's names of what a model is run with.
 OPTIONS = (
@@ -42,6 +45,9 @@ class OllamaAdapter(TranslatedAdapter):
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return "/api/chat"
+
+    async def prepared(self, upstream: Upstream, target: Target, chat: ChatRequest) -> ChatRequest:
+        return await inlined(chat, {"image_url": IMAGES})
 
     def body(self, target: Target, chat: ChatRequest) -> Mapping[str, Any]:
         refuse(target, chat, REFUSED)

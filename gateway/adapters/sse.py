@@ -9,11 +9,13 @@ CARRIAGE, NEWLINE = b"\r\n"
 
 
 class EventTooLarge(Exception):
-    """An event did not end within MAX_EVENT_BYTES."""
+    """An event is larger than anybody should send."""
 
 
 class EventSplitter:
     """Feed it bytes as they come; it gives whole events, each without the blank line that ends it."""
+
+    max_bytes = MAX_EVENT_BYTES
 
     def __init__(self) -> None:
         # What has no end yet; growing in place, or an event in small packets would cost its length with each.
@@ -23,7 +25,7 @@ class EventSplitter:
         self._begun = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Raises EventTooLarge."""
+        """Raises EventTooLarge for an event that does not end within `max_bytes`."""
         if not self._begun:
             data = self._without_mark(data)
         if self._carriage or CARRIAGE in data:
@@ -46,7 +48,7 @@ class EventSplitter:
         return [bytes(rest)] if rest else []
 
     def _bounded(self) -> None:
-        if len(self._rest) > MAX_EVENT_BYTES:
+        if len(self._rest) > self.max_bytes:
             raise EventTooLarge
 
     def _without_mark(self, data: bytes) -> bytes:

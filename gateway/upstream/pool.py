@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import aiohappyeyeballs
 
-from gateway.network import is_public
 from gateway.upstream.connection import READ_BYTES, Connection
+from media.addresses import is_public
 
 # Shorter than servers keep an idle connection (often 5 s), so that none is closed while a request is under way.
 KEEP_SECONDS = 4.0

@@ -87,7 +87,8 @@ def _url(endpoint: Endpoint, credential: str, path: str) -> str:
     query = endpoint.query
     if credential and endpoint.auth_style == "query":
         query = "&".join(filter(None, (query, urlencode({endpoint.auth_name: credential}))))
-    return endpoint.base_url + path + (f"?{query}" if query else "")
+    mark = "&" if "?" in path else "?"
+    return endpoint.base_url + path + (f"{mark}{query}" if query else "")
 
 
 def _proxy(url: str) -> Proxy:

@@ -67,8 +67,9 @@ def tls_listener(folder, heard):
         thread.join(5)
 
 
-def connect(server, default_model="", **fields):
-    return discovery.test_connection(endpoint(server, **fields), KEY, default_model=default_model, models_url="")
+def connect(server, default_model="", adapter="openai_chat", **fields):
+    found = endpoint(server, **fields)
+    return discovery.test_connection(found, KEY, default_model=default_model, models_url="", adapter=adapter)
 
 
 class TestListModels:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from django.core.exceptions import ValidationError
 
-from gateway.network import check_base_url, check_proxy_url, is_loopback, is_public
+from gateway.network import check_base_url, check_proxy_url, is_loopback
+from media.addresses import is_public
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"]
 PRIVATE = [

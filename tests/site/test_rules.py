@@ -14,11 +14,12 @@ from tests.support.services import ROOT
 
 APPS = ("g4fsite", "gateway", "conversations", "media")
 NETWORK = {"aiohttp", "aiohappyeyeballs", "http", "httpx", "httptools", "requests", "socket", "ssl", "urllib3"}
-# What each of them has to do with the network; docs/architecture.md names the two that lead outside.
+# What each of them has to do with the network; docs/architecture.md names those that lead outside.
 MAY = {
     "gateway/upstream/connection.py": "one connection to a provider",
     "gateway/upstream/pool.py": "makes those connections",
     "gateway/discovery.py": "asks a provider on an operator's behalf",
+    "media/fetch.py": "fetches what callers give addresses of",
     "g4fsite/server.py": "listens",
     "g4fsite/stopping.py": "takes over what the kernel accepted before the port closes",
     "g4fsite/supervisor.py": "hands the listening socket to workers",

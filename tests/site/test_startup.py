@@ -37,6 +37,7 @@ BAD_SETTINGS = {
     "an unknown choice": ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of DEBUG"),
     "a bare host": ({"PUBLIC_URL": "gateway.example.com"}, "PUBLIC_URL must begin with http"),
     "a path": ({"PUBLIC_URL": "https://gateway.example.com/ai"}, "PUBLIC_URL must be scheme, host and port"),
+    "a port that is none": ({"FETCH_PORTS": "80,https"}, "FETCH_PORTS must list ports"),
     "an origin without scheme": ({"CORS_ALLOWED_ORIGINS": "example.com"}, "CORS_ALLOWED_ORIGINS must list origins"),
     "an origin with a path": ({"CSRF_TRUSTED_ORIGINS": "https://a.example/b"}, "CSRF_TRUSTED_ORIGINS must list"),
     "workers in words": ({"WORKERS": "two"}, "WORKERS must be a whole number"),

@@ -1,0 +1,54 @@
+"""Google's Gemini API (ai.google.dev/api): generateContent, and streamGenerateContent as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from gateway.adapters.gemini.answer import GeminiReader
+from gateway.adapters.gemini.failures import refusal
+from gateway.adapters.gemini.request import ACCEPTED, is_googles, wire_body
+from gateway.adapters.inputs import inlined
+from gateway.adapters.sse import EventSplitter
+from gateway.adapters.translated import TranslatedAdapter
+from gateway.chat import ChatRequest
+from gateway.errors import UpstreamBroken, UpstreamError
+from gateway.events import Event
+from gateway.targets import Target
+from gateway.upstream import Reply, Upstream
+
+
+class PictureSplitter(EventSplitter):
+    """A picture comes whole in one event."""
+
+    max_bytes = 48 * 1024 * 1024
+
+
+class GeminiAdapter(TranslatedAdapter):
+    label = "Google Gemini"
+    splitter = PictureSplitter
+
+    def path(self, target: Target, chat: ChatRequest) -> str:
+        model = quote(target.upstream_model, safe="/-._~:@")
+        action = "streamGenerateContent?alt=sse" if chat.stream else "generateContent"
+        return f"/{model}:{action}" if "/" in model else f"/models/{model}:{action}"
+
+    async def prepared(self, upstream: Upstream, target: Target, chat: ChatRequest) -> ChatRequest:
+        return await inlined(chat, ACCEPTED, keep=is_googles)
+
+    def body(self, target: Target, chat: ChatRequest) -> Mapping[str, Any]:
+        return wire_body(target, chat)
+
+    def answer(self, target: Target, body: Mapping[str, Any]) -> Sequence[Event]:
+        reader = GeminiReader(target)
+        try:
+            return [*reader.take("", body), *reader.end()]
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            raise UpstreamBroken(f"{target.provider} sent an answer that cannot be read.") from None
+
+    def reader(self, target: Target) -> GeminiReader:
+        return GeminiReader(target)
+
+    def failure(self, target: Target, reply: Reply) -> UpstreamError:
+        return refusal(target, reply)
