@@ -132,6 +132,9 @@ STREAM_TOTAL_SECONDS = env_int("STREAM_TOTAL_SECONDS", 3600, low=1)
 IGNORED_PROVIDERS = [name.lower() for name in env_list("G4F_IGNORED_PROVIDERS")]
 G4F_API_KEY = env_str("G4F_API_KEY")
 
+# What is kept, and for how long.
+RESPONSES_RETENTION_DAYS = env_int("RESPONSES_RETENTION_DAYS", 30)
+
 # Operation.
 METRICS_TOKEN = env_str("METRICS_TOKEN")
 LOG_LEVEL = env_choice("LOG_LEVEL", "DEBUG" if DEBUG else "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))

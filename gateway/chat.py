@@ -129,6 +129,10 @@ class ChatRequest:
     warnings: tuple[str, ...] = ()
     raw: bool = True
 
+    def hint(self, name: str) -> Any:
+        """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""
+        return None
+
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])
 
