@@ -41,7 +41,7 @@ Item = dict[str, Any]
 ENCRYPTED = "reasoning.encrypted_content"
 # The same word in both protocols.
 SAME = ("temperature", "top_p", "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key")
-# Chat's words that this protocol lacks, and the values by which they ask for nothing. `seed` never binds: it is left out.
+# Chat's words that this protocol lacks, and the values by which they ask for nothing. `seed` binds nobody: left out.
 LACKING: dict[str, tuple[Any, ...]] = {
     "stop": (None, "", []),
     "n": (None, 1),
@@ -117,7 +117,10 @@ def _assistant_items(target: Target, message: Message) -> Iterator[Item]:
         else:
             content.append(_output_part(target, part))
     if content:
-        yield {"type": "message", "role": "assistant", "content": content}
+        texts = all(part["type"] == "output_text" for part in content)
+        # Parts of an answer want the ids of that answer; a text wants nothing.
+        said = "".join(part["text"] for part in content) if texts else content
+        yield {"type": "message", "role": "assistant", "content": said}
     for call in message.tool_calls:
         yield {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
 
@@ -182,7 +185,7 @@ def _tools(target: Target, chat: ChatRequest) -> Item:
         {
             "type": "function",
             "name": tool.name,
-            "description": tool.description or None,
+            **({"description": tool.description} if tool.description else {}),
             "parameters": tool.parameters or {"type": "object", "properties": {}},
             # Left out it would mean true, which chat does not mean.
             "strict": bool(tool.strict),
@@ -330,6 +333,8 @@ class ResponseEvents(AnswerReader):
         self._calls: dict[Any, int] = {}
         # Places of which something was told already.
         self._told: set[Any] = set()
+        # Places whose notes came as events of their own.
+        self._noted: set[Any] = set()
 
     def take(self, name: str, data: Mapping[str, Any]) -> Sequence[Event]:
         kind = data.get("type") or name
@@ -367,6 +372,7 @@ class ResponseEvents(AnswerReader):
                 if at in self._calls:
                     yield from self._piece(at, ToolCallDelta(self._calls[at], arguments=delta), delta)
             case "response.output_text.annotation.added":
+                self._noted.add(at)
                 yield from _citation(data.get("annotation"))
             case "response.output_item.added" | "response.output_item.done":
                 item = data.get("item")
@@ -385,8 +391,14 @@ class ResponseEvents(AnswerReader):
             return
         elif item.get("type") == "reasoning" and at in self._told:
             yield from _signature(item, True)
-        elif at not in self._told:
-            yield from _item(item)
+        else:
+            yield from self._rest(item, at)
+
+    def _rest(self, item: Mapping[str, Any], at: Any) -> Iterator[Event]:
+        """What of a whole item was not told piece by piece."""
+        for event in _item(item):
+            if at not in (self._noted if isinstance(event, Citation) else self._told):
+                yield event
 
     def _call(self, item: Mapping[str, Any], at: Any, done: bool) -> Iterator[Event]:
         if at not in self._calls:

@@ -20,6 +20,9 @@ def _modern(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kept = {key: _modern(value) for key, value in schema.items() if (key, value) != ("additionalProperties", False)}
+    if "oneOf" in kept:
+        # The document's alternatives overlap: a message of the user fits two of them.
+        kept.setdefault("anyOf", kept.pop("oneOf"))
     if kept.pop("nullable", None) is True:
         return {"anyOf": [kept, {"type": "null"}]}
     return kept
