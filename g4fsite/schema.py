@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 
 from gateway.surfaces.openai.openapi import COMPONENTS, PATHS
+from gateway.surfaces.responses import openapi as responses
 
 
 class Schema(AutoSchema):
@@ -18,9 +19,9 @@ class Schema(AutoSchema):
 def add_streamed_routes(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """A drf-spectacular post-processing hook."""
     # A slash at the end is forgiven, not documented.
-    result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()} | PATHS
+    result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()} | PATHS | responses.PATHS
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {}).update(COMPONENTS)
+    components.setdefault("schemas", {}).update(COMPONENTS | responses.COMPONENTS)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "g4f-api-key": {"type": "apiKey", "in": "header", "name": "g4f-api-key"},
