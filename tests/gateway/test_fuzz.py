@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.surfaces.openai.parser import CHECKS, CONSUMED
+from gateway.surfaces.responses.parser import TAKEN as RESPONSES_FIELDS
 from tests.support.gateway import LiveGateway
 
 # CI takes 3,000 cases in all; `make soak` sets it to 100,000.
@@ -43,6 +44,23 @@ bodies = st.dictionaries(names, json_values, max_size=6).flatmap(
 )
 
 
+items = st.dictionaries(
+    st.sampled_from(["type", "role", "content", "id", "call_id", "name", "arguments", "output", "summary"]),
+    st.sampled_from(["message", "user", "assistant", "function_call", "function_call_output", "reasoning", "x"])
+    | st.lists(
+        st.fixed_dictionaries({"type": st.sampled_from(["input_text", "output_text"])}, optional={"text": st.text()})
+    )
+    | json_values,
+    max_size=6,
+)
+responses_bodies = st.dictionaries(st.sampled_from(sorted(RESPONSES_FIELDS)), json_values, max_size=5).flatmap(
+    lambda body: st.fixed_dictionaries(
+        {"model": st.just("demo"), "input": st.lists(items, max_size=3) | json_values},
+        optional={"instructions": st.text(max_size=5), "stream": st.booleans()},
+    ).map(lambda known: {**body, **known})
+)
+
+
 @pytest.fixture
 def demo(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> LiveGateway:
     monkeypatch.setattr("gateway.adapters.demo.PACE_SECONDS", 0)
@@ -64,6 +82,16 @@ def test_any_json_to_the_chat_routes(demo: LiveGateway) -> None:
     def check(body: Any) -> None:
         for path in ("/v1/chat/completions", "/api/demo/chat/completions"):
             acceptable(demo.http.post(path, json=body, headers=demo.auth()))
+
+    check()
+
+
+@pytest.mark.timeout(1200)
+def test_any_json_to_the_responses_route(demo: LiveGateway) -> None:
+    @settings(RELAXED, max_examples=CASES // 2)
+    @given(body=responses_bodies)
+    def check(body: Any) -> None:
+        acceptable(demo.http.post("/v1/responses", json=body, headers=demo.auth()))
 
     check()
 

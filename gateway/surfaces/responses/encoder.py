@@ -88,6 +88,8 @@ class Answer:
         self._provider = ""
         self._model = chat.model
         self._reason = "stop"
+        # One moment, whoever asks for the response.
+        self._over_at = 0
 
     def learn(self, event: Event) -> Sequence[Told]:
         """Raises the error of a Failed event."""
@@ -135,6 +137,7 @@ class Answer:
     def over(self) -> Sequence[Told]:
         """Closes what is open and counts what nobody counted."""
         self.usage = self.usage or estimated(self._chat, self.chunks)
+        self._over_at = int(time.time())
         return self._output.end(self.status)
 
     @property
@@ -157,7 +160,7 @@ class Answer:
             "store": self.kept,
         }
         if status in ("completed", "incomplete"):
-            body["completed_at"] = int(time.time()) if status == "completed" else None
+            body["completed_at"] = self._over_at if status == "completed" else None
             body["output_text"] = _text(self._output.items)
         if self.usage is not None:
             body["usage"] = usage_body(self.usage)

@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from django.contrib.auth.models import User
 
+from gateway.models import ApiKey
 from tests.clients import core
 from tests.support import responses
-from tests.support.answers import chunk, error, sse
+from tests.support.answers import Stall, chunk, error, sse
 from tests.support.gateway import LiveGateway
 from tests.support.openai_schema import check_events, check_items, check_response, typed_events
 from tests.support.provider import Recorded, ScriptedProvider
@@ -179,3 +181,23 @@ def test_reasoning_goes_back_to_the_provider_that_signed_it(gateway: LiveGateway
         {"type": "message", "role": "assistant", "content": "Done."},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "go on"}]},
     ]
+
+
+def test_a_right_that_is_lost_ends_a_stream_with_a_numbered_error(
+    gateway: LiveGateway, provider: ScriptedProvider, alice: User
+) -> None:
+    provider.on("stalls", sse([chunk({"role": "assistant", "content": "Hel"}), Stall()]))
+    gateway.add_provider(provider, "stalls")
+    key = gateway.make_key(alice)
+    body = {"model": "stalls", "input": "hi", "stream": True}
+    with httpx.stream(
+        "POST", f"{gateway.url}/v1/responses", json=body, headers=gateway.auth(key), timeout=20
+    ) as answer:
+        parts = answer.iter_bytes()
+        data = next(parts)
+        while b"output_text.delta" not in data:
+            data += next(parts)
+        ApiKey.objects.get(user=alice).revoke()
+        events = typed_events(data + b"".join(parts))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert (events[-1]["type"], events[-1]["code"]) == ("error", "invalid_api_key")
