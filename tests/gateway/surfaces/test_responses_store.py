@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection
+from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
@@ -218,8 +220,20 @@ def test_a_long_conversation_is_one_query(gateway: LiveGateway, alice: User) -> 
     assert [turn.input[0]["id"] for turn in turns] == [f"msg_{number}" for number in range(50)]
 
 
-def away(*_: Any) -> Any:
-    raise OperationalError("gone")
+@contextmanager
+def without_table() -> Iterator[None]:
+    """The database answers, and cannot do what is asked; for the callers that is the same as none."""
+    table = StoredResponse._meta.db_table
+
+    def rename(*names: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE {} RENAME TO {}".format(*names))
+
+    rename(table, "elsewhere")
+    try:
+        yield
+    finally:
+        rename("elsewhere", table)
 
 
 def booked() -> UsageEvent:
@@ -228,11 +242,10 @@ def booked() -> UsageEvent:
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_response_that_cannot_be_kept_says_so_and_is_booked(
-    gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch, streaming: bool
-) -> None:
-    monkeypatch.setattr(store, "save", away)
-    answer = ask(gateway, stream=streaming)
+def test_a_response_that_cannot_be_kept_says_so_and_is_booked(gateway: LiveGateway, streaming: bool) -> None:
+    assert gateway.key
+    with without_table():
+        answer = ask(gateway, stream=streaming)
     if streaming:
         events = typed_events(answer.content)
         assert (events[-1]["type"], events[-1]["code"]) == ("error", "storage_unavailable")
@@ -246,13 +259,14 @@ def test_a_response_that_cannot_be_kept_says_so_and_is_booked(
     assert row.completion_tokens
 
 
-def test_without_the_database_only_what_needs_it_fails(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_database_only_what_needs_it_fails(gateway: LiveGateway) -> None:
     made = ask(gateway).json()["id"]
-    monkeypatch.setattr(store, "conversation", away)
-    monkeypatch.setattr(store, "save", away)
-    refused(ask(gateway, previous_response_id=made), 503, "storage_unavailable")
-    refused(look(gateway, f"{made}/input_items"), 503, "storage_unavailable")
-    assert ask(gateway, store=False).status_code == 200
+    with without_table():
+        refused(ask(gateway, previous_response_id=made), 503, "storage_unavailable")
+        for method, path in (("GET", made), ("GET", f"{made}/input_items"), ("DELETE", made)):
+            refused(look(gateway, path, method=method), 503, "storage_unavailable")
+        assert ask(gateway, store=False).status_code == 200
+    assert ask(gateway, previous_response_id=made).status_code == 200
 
 
 def test_a_slow_database_holds_up_nobody_else(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
