@@ -146,6 +146,7 @@ class Answer:
 
     def response(self, status: str, error: GatewayError | None = None) -> dict[str, Any]:
         asked = self._chat.asked
+        self._output.settle()
         body: dict[str, Any] = {
             "id": asked.id,
             "object": "response",

@@ -25,7 +25,9 @@ class Output:
         self._open: Item | None = None
         self._at = 0
         self._part: Item | None = None
-        self._calls: dict[int, tuple[int, Item]] = {}
+        # Of the open part and of each call: joined once, because a text that grows in its place is copied each time.
+        self._pieces: list[str] = []
+        self._calls: dict[int, tuple[int, Item, list[str]]] = {}
         # Calls whose name has not come: their pieces so far.
         self._unnamed: dict[int, ToolCallDelta] = {}
         # Where words are, for the delta of each.
@@ -33,13 +35,10 @@ class Output:
 
     def text(self, text: str) -> list[Told]:
         part = self._part
+        told: list[Told] = []
         if part is None or part["type"] != "output_text":
             told = self._begin_part({"type": "output_text", "text": "", "annotations": [], "logprobs": []})
-            part = self._part
-            assert part is not None
-        else:
-            told = []
-        part["text"] += text
+        self._pieces.append(text)
         told.append(("response.output_text.delta", {**self._place, "delta": text, "logprobs": []}))
         return told
 
@@ -47,8 +46,7 @@ class Output:
         told: list[Told] = []
         if self._part is None or self._part["type"] != "refusal":
             told = self._begin_part({"type": "refusal", "refusal": ""})
-        assert self._part is not None
-        self._part["refusal"] += text
+        self._pieces.append(text)
         return [*told, ("response.refusal.delta", {**self._place, "delta": text})]
 
     def citation(self, event: Citation) -> list[Told]:
@@ -86,8 +84,7 @@ class Output:
             told = self._begin({"type": "reasoning", "summary": []}, "rs")
         if self._part is None:
             told += self._begin_summary()
-        assert self._part is not None
-        self._part["text"] += text
+        self._pieces.append(text)
         return [*told, ("response.reasoning_summary_text.delta", {**self._place, "delta": text})]
 
     def signature(self, event: ReasoningSignature) -> list[Told]:
@@ -133,14 +130,14 @@ class Output:
         item = {"type": "function_call", "status": "in_progress", "call_id": call_id}
         told = self._begin({**item, "name": event.name or "", "arguments": ""}, "fc")
         self._open = None
-        known = self._calls[event.position] = (len(self.items) - 1, self.items[-1])
+        known = self._calls[event.position] = (len(self.items) - 1, self.items[-1], [])
         return told + self._call_piece(known, event.arguments)
 
-    def _call_piece(self, known: tuple[int, Item], arguments: str) -> list[Told]:
-        at, item = known
+    def _call_piece(self, known: tuple[int, Item, list[str]], arguments: str) -> list[Told]:
+        at, item, pieces = known
         if not arguments:
             return []
-        item["arguments"] += arguments
+        pieces.append(arguments)
         place = {"item_id": item["id"], "output_index": at}
         return [("response.function_call_arguments.delta", {**place, "delta": arguments})]
 
@@ -150,7 +147,8 @@ class Output:
         for event in list(self._unnamed.values()):
             told += self._begin_call(event)
         told += self.close(status)
-        for at, item in self._calls.values():
+        self.settle()
+        for at, item, _ in self._calls.values():
             item["status"] = status
             place = {"item_id": item["id"], "output_index": at}
             done = {**place, "name": item["name"], "arguments": item["arguments"]}
@@ -158,6 +156,16 @@ class Output:
             told.append(("response.output_item.done", {"output_index": at, "item": item}))
         self._calls, self._unnamed = {}, {}
         return told
+
+    def settle(self) -> None:
+        """Makes `items` whole as far as they have grown."""
+        if self._part is not None and self._pieces:
+            name = "refusal" if self._part["type"] == "refusal" else "text"
+            self._part[name] += "".join(self._pieces)
+        self._pieces = []
+        for _, item, pieces in self._calls.values():
+            item["arguments"] += "".join(pieces)
+            pieces.clear()
 
     def close(self, status: str = "completed") -> list[Told]:
         item = self._open
@@ -203,6 +211,7 @@ class Output:
         return [("response.reasoning_summary_part.added", {**self._place, "part": {**self._part}})]
 
     def _close_part(self) -> list[Told]:
+        self.settle()
         part, self._part = self._part, None
         if part is None:
             return []

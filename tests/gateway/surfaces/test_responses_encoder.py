@@ -206,6 +206,7 @@ def test_a_failure_is_the_last_event_and_says_its_class() -> None:
     assert [item["sequence_number"] for item in told] == list(range(6))
     check_response(told[-1]["response"])
     assert told[-1]["type"] == "response.failed"
+    assert told[-1]["response"]["output"][0]["content"][0]["text"] == "Hel"
     assert told[-1]["response"]["error"] == {"code": "server_error", "message": "it broke"}
 
 
