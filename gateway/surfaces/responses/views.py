@@ -37,7 +37,10 @@ def included(request: Request) -> bool:
 
 
 class StoredView(JsonView):
-    """Base of these views: a database that is away is 503, not a bug."""
+    """Base of these views: a database that is away is 503, not a bug.
+
+    They are mounted at two doors, so the schema names their operations by the path.
+    """
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         # The route of one provider is the same door: a response knows who answered.
@@ -60,14 +63,14 @@ class StoredView(JsonView):
 class Stored(StoredView):
     """One stored response."""
 
-    @extend_schema(operation_id="getResponse", tags=["responses"], responses={200: OpenApiTypes.OBJECT})
+    @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, response_id: str) -> Response:
         if request.query_params.get("stream", "").lower() in ("1", "true"):
             raise unsupported("stream", "a response that is over is not told again; leave it out.")
         body = orjson.loads(self.row(request, response_id).response)
         return Response(shown(body, included(request)))
 
-    @extend_schema(operation_id="deleteResponse", tags=["responses"], responses={200: OpenApiTypes.OBJECT})
+    @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
     def delete(self, request: Request, response_id: str) -> Response:
         self.row(request, response_id).delete()
         return Response({"id": response_id, "object": "response", "deleted": True})
@@ -76,9 +79,7 @@ class Stored(StoredView):
 class Cancel(StoredView):
     """Only answers in the background can be cancelled, and there are none: whoever leaves ends an answer."""
 
-    @extend_schema(
-        operation_id="cancelResponse", tags=["responses"], request=None, responses={400: OpenApiTypes.OBJECT}
-    )
+    @extend_schema(tags=["responses"], request=None, responses={400: OpenApiTypes.OBJECT})
     def post(self, request: Request, response_id: str) -> Response:
         self.row(request, response_id)
         raise BadRequest("Cannot cancel a synchronous response.", code="response_not_cancellable")
@@ -87,7 +88,7 @@ class Cancel(StoredView):
 class InputItems(StoredView):
     """What was said up to a response, page by page; the newest first unless `order=asc`."""
 
-    @extend_schema(operation_id="listInputItems", tags=["responses"], responses={200: OpenApiTypes.OBJECT})
+    @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, response_id: str) -> Response:
         limit, newest_first = _limit(request), _newest_first(request)
         self.row(request, response_id)
