@@ -41,11 +41,13 @@ def check_credentials() -> None:
 
 def _start() -> None:
     from gateway.dashboard import drop_hours
+    from gateway.retention import purge_responses
 
     try:
         check_credentials()
         known_migrations()
         writer.late_hours = drop_hours
+        writer.purge = purge_responses
         store.start()
         writer.start()
         limiter.prepare()

@@ -8,6 +8,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from gateway.surfaces.anthropic import openapi as anthropic
 from gateway.surfaces.openai.openapi import COMPONENTS, PATHS
+from gateway.surfaces.responses import openapi as responses
 
 
 class Schema(AutoSchema):
@@ -20,9 +21,9 @@ def add_streamed_routes(result: dict[str, Any], generator: Any, request: Any, pu
     """A drf-spectacular post-processing hook."""
     # A slash at the end is forgiven, not documented.
     result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()}
-    result["paths"] |= PATHS | anthropic.PATHS
+    result["paths"] |= PATHS | anthropic.PATHS | responses.PATHS
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {}).update(COMPONENTS | anthropic.COMPONENTS)
+    components.setdefault("schemas", {}).update(COMPONENTS | anthropic.COMPONENTS | responses.COMPONENTS)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "g4f-api-key": {"type": "apiKey", "in": "header", "name": "g4f-api-key"},

@@ -145,6 +145,9 @@ FETCH_MAX_BYTES = env_int("FETCH_MAX_BYTES", 25 * 1024 * 1024, low=1024)
 FETCH_SECONDS = env_int("FETCH_SECONDS", 20, low=1)
 FETCH_PRIVATE_HOSTS = frozenset(host.lower() for host in env_list("FETCH_PRIVATE_HOSTS"))
 
+# What is kept, and for how long.
+RESPONSES_RETENTION_DAYS = env_int("RESPONSES_RETENTION_DAYS", 30)
+
 # Operation.
 METRICS_TOKEN = env_str("METRICS_TOKEN")
 LOG_LEVEL = env_choice("LOG_LEVEL", "DEBUG" if DEBUG else "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))

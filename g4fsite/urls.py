@@ -14,6 +14,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 from g4fsite import health
 from g4fsite.setup import SetupView
 from gateway.surfaces.openai.urls import urlpatterns as openai_urlpatterns
+from gateway.surfaces.responses.urls import urlpatterns as responses_urlpatterns
 
 handler400 = "g4fsite.pages.bad_request"
 handler403 = "g4fsite.pages.permission_denied"
@@ -35,5 +36,7 @@ urlpatterns = [
     path("accounts/", include("allauth.account.urls")),
     path("setup/<str:token>/", SetupView.as_view(), name="setup"),
     *([path("", include("conversations.urls"))] if settings.GUI else [path("", no_gui)]),
+    # Before those that end in "unknown URL".
+    *responses_urlpatterns,
     *openai_urlpatterns,
 ]

@@ -138,6 +138,10 @@ class ChatRequest:
     raw: bool = True
     native: Native | None = None
 
+    def hint(self, name: str) -> Any:
+        """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""
+        return None
+
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])
 

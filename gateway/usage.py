@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.5
 ORPHAN_SECONDS = 10.0
+PURGE_SECONDS = 3600.0
 LAST_USED_SECONDS = 30.0
 BATCH = 500
 # Beyond this many rows the database has been away for long; the rest stays in the journal alone.
@@ -208,6 +209,9 @@ class UsageWriter:
         self._unsettled: list[Segment] = []
         # Told which closed hours got a late row, so that their sums are made anew.
         self.late_hours: Callable[[set[datetime]], None] | None = None
+        # Called once an hour: deletes what is kept longer than it should be.
+        self.purge: Callable[[], object] | None = None
+        self._purged_at = -PURGE_SECONDS
 
     @property
     def spool(self) -> Spool:
@@ -244,7 +248,17 @@ class UsageWriter:
                 log.exception("usage rows could not be carried over")
             if time.monotonic() - self._orphans_at > ORPHAN_SECONDS:
                 self.replay()
+            if time.monotonic() - self._purged_at > PURGE_SECONDS:
+                self._purge()
         connection.close()
+
+    def _purge(self) -> None:
+        self._purged_at = time.monotonic()
+        try:
+            if self.purge is not None:
+                self.purge()
+        except DatabaseError as error:
+            log.error("what is too old could not be deleted: %s", type(error).__name__)
 
     def flush(self) -> None:
         """Commits what is finished; on failure the rows wait in memory and in the journal."""

@@ -9,6 +9,7 @@ from gateway.adapters.demo import DemoAdapter
 from gateway.adapters.gemini import GeminiAdapter
 from gateway.adapters.ollama import OllamaAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
+from gateway.adapters.openai_responses import OpenAIResponsesAdapter
 from gateway.adapters.pollinations import PollinationsAdapter
 
 ADAPTERS: dict[str, Adapter] = {
@@ -18,6 +19,7 @@ ADAPTERS: dict[str, Adapter] = {
     "copilot": CopilotAdapter(),
     "anthropic": AnthropicAdapter(),
     "gemini": GeminiAdapter(),
+    "openai_responses": OpenAIResponsesAdapter(),
     "demo": DemoAdapter(),
 }
 

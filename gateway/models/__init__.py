@@ -1,7 +1,8 @@
-"""The gateway's tables, by topic: providers and their models, keys, usage."""
+"""The gateway's tables, by topic: providers and their models, keys, usage, stored responses."""
 
 from gateway.models.keys import ApiKey, UserLimits, new_key
 from gateway.models.providers import CAPABILITIES, AliasTarget, Credential, ModelAlias, Price, Provider, ProviderModel
+from gateway.models.responses import StoredResponse
 from gateway.models.usage import UsageEvent, UsageHour
 from gateway.models.version import ConfigVersion
 
@@ -15,6 +16,7 @@ __all__ = [
     "Price",
     "Provider",
     "ProviderModel",
+    "StoredResponse",
     "UsageEvent",
     "UsageHour",
     "UserLimits",

@@ -56,6 +56,8 @@ class Exchange:
     over = False
     status = 0
     cut: Exception | None = None
+    # What writes the stream, for a last frame that follows on what was sent.
+    encoder: Any = None
     _last_sent = 0.0
     _sending = False
     _beat: asyncio.TimerHandle | None = None

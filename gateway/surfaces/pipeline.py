@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 CLIENT_CLOSED = 499
+
+
+# After the body was read and a model found: may change the request. Raises GatewayError.
+Prepare = Callable[[ChatRequest, Principal], Awaitable[None]]
 
 
 class StreamEncoder(Protocol):
@@ -55,10 +60,17 @@ class PlainEncoder(Protocol):
     def body(self) -> bytes: ...
 
 
+# Once the whole answer is known, before its last byte is sent. Raises GatewayError.
+FinishedHook = Callable[[ChatRequest, Principal, StreamEncoder | PlainEncoder], Awaitable[None]]
+
+
 class Surface:
     """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`)."""
 
     name: str
+    # A surface that keeps something between requests has these two; the others do not wait for them.
+    prepare: Prepare | None = None
+    finished: FinishedHook | None = None
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         """The body, and what the path says. Raises BadRequest."""
@@ -79,6 +91,10 @@ class Surface:
     def error_frame(self, error: GatewayError) -> bytes:
         """The last frame of a stream that failed."""
         raise NotImplementedError
+
+    def last_frame(self, error: GatewayError, encoder: StreamEncoder | None) -> bytes:
+        """The same, for protocols in which it depends on what was sent before."""
+        return self.error_frame(error)
 
     def estimated(self, chat: ChatRequest, chunks: int) -> Usage:
         """What an answer that broke off after so many chunks has used, as far as anyone knows."""
@@ -105,7 +121,7 @@ class Surface:
             return
         note(exchange.scope, error)
         if exchange.started:
-            await exchange.end_stream(self.error_frame(error))
+            await exchange.end_stream(self.last_frame(error, exchange.encoder))
             return
         headers = [*JSON_HEADERS, *self.error_headers(error), *exchange.limit_headers]
         await exchange.reply(error.status, headers, self.error_body(error))
@@ -128,6 +144,8 @@ class Surface:
         exchange.check_json()
         chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
         targets = targets_for(store.current, chat.model, chat.provider, principal)
+        if self.prepare is not None:
+            await self.prepare(chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
         tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
         await self._serve(exchange, principal, chat, targets, tally)
@@ -143,22 +161,24 @@ class Surface:
                 if limits:
                     admission = await limiter.admit(limits, chat)
                     exchange.limit_headers = limit_headers(admission.standings)
-                await self._answer(exchange, chat, targets, tally)
+                await self._answer(exchange, principal, chat, targets, tally)
             finally:
                 answers.leave(live)
                 # Who leaves before usage is known has used what was estimated, as far as anyone knows.
                 if admission is not None and (tally.usage is not None or exchange.cut is None):
                     admission.settle(tally.usage)
 
-    async def _answer(self, exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
+    async def _answer(
+        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+    ) -> None:
         """Books the request exactly once, however it ends."""
-        encoder = self.stream_encoder(chat) if chat.stream else None
+        encoder = exchange.encoder = self.stream_encoder(chat) if chat.stream else None
         tally.begin(targets[0])
         try:
             if encoder is not None:
-                await self._stream(exchange, chat, targets, tally, encoder)
+                await self._stream(exchange, principal, chat, targets, tally, encoder)
             else:
-                await self._plain(exchange, chat, targets, tally)
+                await self._plain(exchange, principal, chat, targets, tally)
         except GatewayError as error:
             self._book_partial(tally, encoder, chat)
             tally.end("error", error.status, error)
@@ -180,18 +200,23 @@ class Surface:
         if encoder is not None and tally.usage is None:
             tally.usage = encoder.usage or (self.estimated(chat, encoder.chunks) if encoder.chunks else None)
 
-    async def _plain(self, exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
+    async def _plain(
+        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+    ) -> None:
         encoder = self.plain_encoder(chat)
         for event in await relay.complete(upstream, chat, targets, tally):
             encoder.take(event)
         body = encoder.body()
         tally.usage = encoder.usage
+        if self.finished is not None:
+            await self.finished(chat, principal, encoder)
         tally.end("ok", 200)
         await exchange.reply(200, [*JSON_HEADERS, *self.answer_headers(exchange, chat)], body)
 
     async def _stream(
         self,
         exchange: Exchange,
+        principal: Principal,
         chat: ChatRequest,
         targets: tuple[Target, ...],
         tally: Tally,
@@ -214,6 +239,8 @@ class Surface:
             return
         last = encoder.end()
         tally.usage = encoder.usage
+        if self.finished is not None:
+            await self.finished(chat, principal, encoder)
         tally.end("ok", 200)
         await exchange.end_stream(last)
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gateway.models import UsageEvent
 from gateway.surfaces.openai.parser import CHECKS, CONSUMED
+from gateway.surfaces.responses.parser import TAKEN as RESPONSES_FIELDS
 from gateway.usage import writer
 from tests.support.bodies import WHOLE, places, replaced
 from tests.support.gateway import LiveGateway
@@ -57,6 +58,23 @@ def tried(share: float) -> settings:
     return settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
+items = st.dictionaries(
+    st.sampled_from(["type", "role", "content", "id", "call_id", "name", "arguments", "output", "summary"]),
+    st.sampled_from(["message", "user", "assistant", "function_call", "function_call_output", "reasoning", "x"])
+    | st.lists(
+        st.fixed_dictionaries({"type": st.sampled_from(["input_text", "output_text"])}, optional={"text": st.text()})
+    )
+    | json_values,
+    max_size=6,
+)
+responses_bodies = st.dictionaries(st.sampled_from(sorted(RESPONSES_FIELDS)), json_values, max_size=5).flatmap(
+    lambda body: st.fixed_dictionaries(
+        {"model": st.just("demo"), "input": st.lists(items, max_size=3) | json_values},
+        optional={"instructions": st.text(max_size=5), "stream": st.booleans()},
+    ).map(lambda known: {**body, **known})
+)
+
+
 @pytest.fixture
 def demo(gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> LiveGateway:
     monkeypatch.setattr("gateway.adapters.demo.PACE_SECONDS", 0)
@@ -79,7 +97,7 @@ def test_a_good_request_with_a_few_places_spoiled(demo: LiveGateway, alice: User
     began = demo.http.post("/v1/chat/completions", json=ASK, headers=demo.auth(key))
     assert began.status_code == 200, began.text
 
-    @tried(0.4)
+    @tried(0.3)
     @given(changes=spoiled_places, stream=st.booleans())
     def check(changes: list[Any], stream: bool) -> None:
         body = {**ASK, "stream": stream}
@@ -102,11 +120,20 @@ def test_a_good_request_with_a_few_places_spoiled(demo: LiveGateway, alice: User
 
 
 def test_any_json_to_the_chat_routes(demo: LiveGateway) -> None:
-    @tried(0.3)
+    @tried(0.2)
     @given(body=bodies | json_values)
     def check(body: Any) -> None:
         for path in ("/v1/chat/completions", "/api/demo/chat/completions"):
             acceptable(demo.http.post(path, json=body, headers=demo.auth()))
+
+    check()
+
+
+def test_any_json_to_the_responses_route(demo: LiveGateway) -> None:
+    @tried(0.2)
+    @given(body=responses_bodies)
+    def check(body: Any) -> None:
+        acceptable(demo.http.post("/v1/responses", json=body, headers=demo.auth()))
 
     check()
 

@@ -20,6 +20,9 @@ def _modern(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kept = {key: _modern(value) for key, value in schema.items() if (key, value) != ("additionalProperties", False)}
+    if "oneOf" in kept:
+        # The document's alternatives overlap: a message of the user fits two of them.
+        kept.setdefault("anyOf", kept.pop("oneOf"))
     if kept.pop("nullable", None) is True:
         return {"anyOf": [kept, {"type": "null"}]}
     return kept
@@ -90,3 +93,45 @@ def sse_payloads(data: bytes) -> list[Any]:
     assert all(event.startswith("data: ") for event in events), events
     texts = [event.removeprefix("data: ") for event in events]
     return [text if text == "[DONE]" else json.loads(text) for text in texts]
+
+
+def check_response(body: Any) -> None:
+    check("Response", body)
+
+
+def check_items(body: Any) -> None:
+    check("ResponseItemList", body)
+
+
+@cache
+def _event_schemas() -> dict[str, str]:
+    """The schema of each typed event by the event's type."""
+    schemas = json.loads(SCHEMAS.read_text(encoding="utf-8"))["components"]["schemas"]
+    named = [item["$ref"].rsplit("/", 1)[1] for item in schemas["ResponseStreamEvent"]["anyOf"]]
+    return {schemas[name]["properties"]["type"]["enum"][0]: name for name in named}
+
+
+def check_events(events: Sequence[Any], last: str = "response.completed") -> None:
+    """The typed events of one response: each by itself, numbered, and whatever opens also closes."""
+    for event in events:
+        check(_event_schemas()[event["type"]], event)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    kinds = [event["type"] for event in events]
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds[-1] == last
+    opened = [event["output_index"] for event in events if event["type"] == "response.output_item.added"]
+    closed = [event["output_index"] for event in events if event["type"] == "response.output_item.done"]
+    assert opened == list(range(len(opened))), "items begin in the order of the output"
+    assert sorted(closed) == opened
+
+
+def typed_events(data: bytes) -> list[Any]:
+    """What a whole stream of typed events decodes to; each is named as its `type` says."""
+    frames = [frame for frame in data.decode().split("\n\n") if frame and not frame.startswith(":")]
+    events = []
+    for frame in frames:
+        name, _, payload = frame.partition("\n")
+        event = json.loads(payload.removeprefix("data: "))
+        assert name == f"event: {event['type']}", frame
+        events.append(event)
+    return events

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import OpenAI from "openai";
-import { zodResponseFormat } from "openai/helpers/zod";
+import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
 const baseURL = `${process.env.GATEWAY_URL}/v1`;
@@ -85,6 +85,34 @@ test("gets JSON by schema, parsed", async () => {
     response_format: zodResponseFormat(Person, "person"),
   });
   assert.equal(typeof answer.choices[0].message.parsed.name, "string");
+});
+
+test("answers by the Responses API, plain and streamed, and goes on", async () => {
+  const input = "What is the weather in Oslo?";
+  const first = await client.responses.create({ model, input });
+  assert.ok(first.output_text);
+  const kinds = [];
+  const stream = client.responses.stream({ model, input: "And now?", previous_response_id: first.id });
+  for await (const event of stream) kinds.push(event.type);
+  const second = await stream.finalResponse();
+  assert.ok(second.output_text);
+  assert.equal(kinds[0], "response.created");
+  assert.equal(kinds.at(-1), "response.completed");
+  assert.equal((await client.responses.retrieve(second.id)).previous_response_id, first.id);
+  const said = [];
+  for await (const item of client.responses.inputItems.list(second.id, { order: "asc", limit: 2 })) said.push(item);
+  assert.deepEqual(said.map((item) => item.role), ["user", "assistant", "user"]);
+  await client.responses.delete(first.id);
+  await fails(client.responses.retrieve(first.id), OpenAI.NotFoundError, 404);
+});
+
+test("calls a tool and parses JSON by the Responses API", async () => {
+  const tools = [{ type: "function", strict: false, ...weather.function }];
+  const input = "What is the weather in Oslo?";
+  const called = await client.responses.create({ model, input, tools, tool_choice: { type: "function", name: "get_weather" } });
+  assert.equal(typeof JSON.parse(called.output[0].arguments).city, "string");
+  const parsed = await client.responses.parse({ model, input, text: { format: zodTextFormat(Person, "person") } });
+  assert.equal(typeof parsed.output_parsed.name, "string");
 });
 
 test("reads the response's headers", async () => {

@@ -49,7 +49,7 @@ def passed(report: str) -> int:
 
 def test_it_works_with_the_demo_provider(gateway: LiveGateway) -> None:
     gateway.add_demo()
-    assert passed(run(gateway, "demo")) == 10
+    assert passed(run(gateway, "demo")) == 12
 
 
 def test_it_works_with_a_scripted_provider(gateway: LiveGateway, provider: ScriptedProvider) -> None:
@@ -67,7 +67,7 @@ def test_it_works_with_a_scripted_provider(gateway: LiveGateway, provider: Scrip
     provider.on("slow-down", slow_down)
     provider.on("breaks-midway", sse([chunk({"role": "assistant", "content": "Hel"}), Pause(0.1), "{broken"]))
     gateway.add_provider(provider, *(name for name in provider.models if name != "scripted"))
-    assert passed(run(gateway, "org/capable", GATEWAY_SCRIPTED="1")) == 13
+    assert passed(run(gateway, "org/capable", GATEWAY_SCRIPTED="1")) == 15
 
 
 def test_the_ai_sdk_works_with_the_demo_provider(gateway: LiveGateway) -> None:

@@ -1,0 +1,20 @@
+"""`purge`: deletes what is kept longer than the retention settings allow."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from gateway.management.output import OperatorCommand, Options
+from gateway.retention import purge_responses
+
+
+class Command(OperatorCommand):
+    help = "Deletes stored responses older than RESPONSES_RETENTION_DAYS. The server does so itself once an hour."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+        parser.set_defaults(run=self.purge)
+
+    def purge(self, options: Options) -> None:
+        count = purge_responses()
+        self.say(options, {"responses": count}, f"{count} stored response{'' if count == 1 else 's'} deleted.")

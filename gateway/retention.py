@@ -1,0 +1,23 @@
+"""Deletes what is kept longer than its retention setting allows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from gateway.models import StoredResponse
+
+BATCH = 500
+
+
+def purge_responses() -> int:
+    """How many stored responses went. In small transactions, so that nobody waits long for the database."""
+    limit = timezone.now() - timedelta(days=settings.RESPONSES_RETENTION_DAYS)
+    old = StoredResponse.objects.filter(created_at__lte=limit)
+    purged = 0
+    while found := list(old.order_by("created_at").values_list("pk", flat=True)[:BATCH]):
+        StoredResponse.objects.filter(pk__in=found).delete()
+        purged += len(found)
+    return purged

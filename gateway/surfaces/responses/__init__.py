@@ -1,0 +1,1 @@
+"""OpenAI's Responses API under `/v1` and `/api/{provider}`, over any adapter."""

@@ -1,0 +1,133 @@
+"""Stored responses: to look at, to list what was said, to delete. Another user's do not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from django.db import Error as DatabaseError
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from gateway.errors import BadRequest
+from gateway.models import StoredResponse
+from gateway.surfaces.openai.views import caller
+from gateway.surfaces.responses import store
+from gateway.surfaces.responses.encoder import shown, without_secret
+from gateway.surfaces.responses.items import unsupported
+from gateway.surfaces.responses.parser import ENCRYPTED
+from gateway.surfaces.views import JsonView
+
+MAX_PAGE = 100
+PAGE = 20
+
+
+def not_found(response_id: str) -> BadRequest:
+    return BadRequest(
+        f"Response with id {response_id[:100]!r} not found.", status=404, code="response_not_found", param="response_id"
+    )
+
+
+def included(request: Request) -> bool:
+    """Whether what only a provider can read is asked for."""
+    names = [*request.query_params.getlist("include"), *request.query_params.getlist("include[]")]
+    return ENCRYPTED in names
+
+
+class StoredView(JsonView):
+    """Base of these views: a database that is away is 503, not a bug.
+
+    They are mounted at two doors, so the schema names their operations by the path.
+    """
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        # The route of one provider is the same door: a response knows who answered.
+        kwargs.pop("provider", None)
+        return super().dispatch(request, *args, **kwargs)
+
+    def handle_exception(self, error: Exception) -> Response:
+        return super().handle_exception(store.away(error) if isinstance(error, DatabaseError) else error)
+
+    def row(self, request: Request, response_id: str) -> StoredResponse:
+        """Raises BadRequest 404."""
+        user_id = caller(request).user_id
+        if user_id is not None and store.RESPONSE_ID.match(response_id):
+            found = StoredResponse.objects.filter(pk=response_id, user_id=user_id).first()
+            if found is not None:
+                return found
+        raise not_found(response_id)
+
+
+class Stored(StoredView):
+    """One stored response."""
+
+    @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
+    def get(self, request: Request, response_id: str) -> Response:
+        if request.query_params.get("stream", "").lower() in ("1", "true"):
+            raise unsupported("stream", "a response that is over is not told again; leave it out.")
+        body = orjson.loads(self.row(request, response_id).response)
+        return Response(shown(body, included(request)))
+
+    @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
+    def delete(self, request: Request, response_id: str) -> Response:
+        self.row(request, response_id).delete()
+        return Response({"id": response_id, "object": "response", "deleted": True})
+
+
+class Cancel(StoredView):
+    """Only answers in the background can be cancelled, and there are none: whoever leaves ends an answer."""
+
+    @extend_schema(tags=["responses"], request=None, responses={400: OpenApiTypes.OBJECT})
+    def post(self, request: Request, response_id: str) -> Response:
+        self.row(request, response_id)
+        raise BadRequest("Cannot cancel a synchronous response.", code="response_not_cancellable")
+
+
+class InputItems(StoredView):
+    """What was said up to a response, page by page; the newest first unless `order=asc`."""
+
+    @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
+    def get(self, request: Request, response_id: str) -> Response:
+        limit, newest_first = _limit(request), _newest_first(request)
+        self.row(request, response_id)
+        items = said(store.conversation(response_id, caller(request).user_id))
+        if newest_first:
+            items.reverse()
+        page = _after(items, request.query_params.get("after"))
+        data = page[:limit] if included(request) else [without_secret(item) for item in page[:limit]]
+        first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
+        more = len(page) > limit
+        return Response({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more})
+
+
+def said(turns: list[store.Turn]) -> list[store.Item]:
+    """Everything that the last turn's model was given, in the order in which it was said."""
+    items: list[store.Item] = []
+    for turn in turns[:-1]:
+        items += [*turn.input, *turn.response["output"]]
+    return items + (turns[-1].input if turns else [])
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", str(PAGE))
+    if not text.isdecimal() or len(text) > 6 or not 1 <= int(text) <= MAX_PAGE:
+        raise BadRequest(f"'limit' must be a number from 1 to {MAX_PAGE}.", param="limit")
+    return int(text)
+
+
+def _newest_first(request: Request) -> bool:
+    order = request.query_params.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise BadRequest("'order' must be asc or desc.", param="order")
+    return order == "desc"
+
+
+def _after(items: list[store.Item], after: str | None) -> list[store.Item]:
+    if not after:
+        return items
+    for index, item in enumerate(items):
+        if item["id"] == after:
+            return items[index + 1 :]
+    raise BadRequest(f"No item has the id {after[:100]!r}.", param="after")
