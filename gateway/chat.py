@@ -119,6 +119,7 @@ class ChatRequest:
     """A checked request. `body` is OpenAI's form without the fields that steer the gateway.
 
     `raw`: the caller speaks OpenAI's chat protocol, so what a provider of that protocol answers may pass as it is.
+    `plain`: an adapter takes it as it is; otherwise `gateway.adapted` says who does.
     """
 
     model: str
@@ -128,6 +129,7 @@ class ChatRequest:
     body: Mapping[str, Any] = field(repr=False)
     warnings: tuple[str, ...] = ()
     raw: bool = True
+    plain: bool = True
 
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from gateway.adapted import adapted
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import Adapter
 from gateway.breaker import breaker
@@ -25,7 +26,7 @@ async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tall
         breaker.trying(target)
         tally.trying(target)
         try:
-            events = await _adapter(target).complete(upstream, target, chat)
+            events = await _adapter(target, chat).complete(upstream, target, chat)
         except UpstreamError as error:
             _failed(target, error, tally)
             first_error = first_error or error
@@ -46,7 +47,7 @@ async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally:
         tally.trying(target)
         started = False
         try:
-            events = _adapter(target).stream(upstream, target, chat)
+            events = _adapter(target, chat).stream(upstream, target, chat)
             try:
                 async for event in events:
                     if not started:
@@ -73,11 +74,11 @@ async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally:
     raise first_error
 
 
-def _adapter(target: Target) -> Adapter:
+def _adapter(target: Target, chat: ChatRequest) -> Adapter:
     adapter = ADAPTERS.get(target.adapter)
     if adapter is None:
         raise UpstreamBroken(f"{target.provider} speaks a protocol that is not installed.")
-    return adapter
+    return adapter if target.plain and chat.plain else adapted(adapter, target, chat)
 
 
 def _failed(target: Target, error: UpstreamError, tally: Tally) -> None:

@@ -56,9 +56,13 @@ class PlainEncoder(Protocol):
 
 
 class Surface:
-    """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`)."""
+    """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`).
+
+    `operation` is what a model must be for: chat, or one of `gateway.calls`, whose answers are never streams.
+    """
 
     name: str
+    operation = "chat"
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         """The body, and what the path says. Raises BadRequest."""
@@ -115,7 +119,7 @@ class Surface:
         principal = await authenticate_scope(scope)
         exchange.check_json()
         chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
-        targets = targets_for(store.current, chat.model, chat.provider, principal)
+        targets = targets_for(store.current, chat.model, chat.provider, principal, self.operation)
         door = "api." if scope["path"].startswith("/api/") else "v1."
         tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
         await self._serve(exchange, principal, chat, targets, tally)

@@ -109,14 +109,31 @@ def _check_depth(body: Any) -> None:
         ]
 
 
+def merged(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with what its `extra_body` adds. Raises BadRequest."""
+    extra = body.get("extra_body")
+    if extra is None:
+        return body
+    if not isinstance(extra, dict):
+        raise ill_typed("extra_body", "an object")
+    return {**extra, **{key: value for key, value in body.items() if key != "extra_body"}}
+
+
+def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[str, Any]:
+    """What every request says in the same way, as arguments of a ChatRequest; never a stream. Raises BadRequest."""
+    return {
+        "model": _model(body),
+        "provider": path_provider or _provider(body),
+        "stream": False,
+        "include_usage": False,
+        "body": {key: value for key, value in body.items() if key not in CONSUMED},
+        "warnings": _ignored(body),
+    }
+
+
 def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
-    body = decode(raw)
-    extra = body.get("extra_body")
-    if extra is not None:
-        if not isinstance(extra, dict):
-            raise ill_typed("extra_body", "an object")
-        body = {**extra, **{key: value for key, value in body.items() if key != "extra_body"}}
+    body = merged(decode(raw))
     model = _model(body)
     _check_messages(body)
     if "tools" in body or "tool_choice" in body:
