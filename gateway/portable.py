@@ -12,18 +12,18 @@ from typing import Any
 
 import yaml
 
-from gateway.models import CAPABILITIES, Credential, ModelAlias, Price, Provider, ProviderModel
+from gateway.models import CAPABILITIES, EMULATIONS, Credential, ModelAlias, Price, Provider, ProviderModel
 from gateway.presets import Preset, presets
 
 FORMAT = 1
 DOLLAR = 1_000_000_000
 TEXTS = ("label", "adapter", "base_url", "auth_style", "auth_name", "proxy", "default_model", "docs_url")
-SWITCHES = ("allow_private", "asks_usage", "enabled")
+SWITCHES = ("allow_private", "asks_usage", "completions", "enabled")
 NUMBERS = ("weight", "connect_timeout")
 OPTIONAL_NUMBERS = ("priority", "timeout", "first_event_timeout", "gap_timeout")
 MAPS = ("headers", "query")
 FIELDS = (*TEXTS, *SWITCHES, *NUMBERS, *OPTIONAL_NUMBERS, *MAPS)
-AMOUNTS = ("input", "cached_input", "output", "reasoning")
+AMOUNTS = ("input", "cached_input", "output", "reasoning", "image", "audio_second", "character")
 SECRET_NAME = re.compile(r"key|token|secret|auth|passw|cookie|credential|signature", re.IGNORECASE)
 KEEP = {"keep": True}
 
@@ -87,6 +87,7 @@ def _model(row: ProviderModel) -> dict[str, Any]:
     if not row.enabled:
         found["enabled"] = False
     flags = {name: getattr(row, name) for name in CAPABILITIES if getattr(row, name) is not None}
+    flags |= {name: True for name in EMULATIONS if getattr(row, name)}
     if flags:
         found["flags"] = flags
     if row.context_length:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.adapters import openai_events
+from gateway.adapters.base import Adapter
 from gateway.adapters.calls import shaped, usage_body, used
 from gateway.adapters.failures import from_object, from_reply
 from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
@@ -45,13 +46,15 @@ def wire_body(chat: ChatRequest, target: Target) -> bytes:
 class OpenAIChatAdapter:
     label = "OpenAI-compatible"
     local = False
+    path = PATH
+    completions: Adapter | None = None
 
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
-        reply = parse_reply(target, await upstream.call(target, PATH, wire_body(chat, target)))
+        reply = parse_reply(target, await upstream.call(target, self.path, wire_body(chat, target)))
         return (reply,) if chat.raw else openai_events.answer(target, reply.body)
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
-        stream = await upstream.open_stream(target, PATH, wire_body(chat, target))
+        stream = await upstream.open_stream(target, self.path, wire_body(chat, target))
         if isinstance(stream, Reply):
             raise from_reply(target, stream)
         if not chat.raw:
@@ -94,6 +97,15 @@ class OpenAIChatAdapter:
             if not isinstance(body.get(name), str):
                 body[name], changed = value, True
         return RawReply(orjson.dumps(body) if changed else reply.body, body), usage
+
+
+class OpenAICompletionsAdapter(OpenAIChatAdapter):
+    """The legacy route, whose answers differ from chats only inside of their choices."""
+
+    path = "/completions"
+
+
+OpenAIChatAdapter.completions = OpenAICompletionsAdapter()
 
 
 def parse_object(target: Target, reply: Reply) -> dict[str, Any]:
@@ -225,7 +237,7 @@ class ChunkReader:
         if any(choice.get("finish_reason") for choice in choices):
             self._release(out)
             self._finish, self._finish_bytes = chunk, event
-        elif self._speaking or any(_says_something(choice.get("delta")) for choice in choices):
+        elif self._speaking or any(_says_something(choice.get("delta")) or choice.get("text") for choice in choices):
             self._release(out)
             out.append(event)
         else:

@@ -49,31 +49,32 @@ def _check_size(items: list[Any], name: str) -> None:
         raise BadRequest(f"'{name}' has more than {MAX_INPUTS} items.", code="array_above_max_length", param=name)
 
 
-def _check_positive(body: dict[str, Any], name: str) -> None:
+def check_integer(body: dict[str, Any], name: str, low: int, high: int = MAX_TOKEN) -> None:
+    """Raises BadRequest, 422 for what is out of range."""
     value = body.get(name)
     if value is None:
         return
     if type(value) is not int:
         raise ill_typed(name, "an integer")
-    if not 1 <= value <= MAX_TOKEN:
-        code = "decimal_below_min_value" if value < 1 else "decimal_above_max_value"
-        raise BadRequest(f"Invalid value for '{name}': expected 1 or more.", status=422, code=code, param=name)
+    if not low <= value <= high:
+        code = "decimal_below_min_value" if value < low else "decimal_above_max_value"
+        raise BadRequest(f"Invalid value for '{name}': expected {low} to {high}.", status=422, code=code, param=name)
 
 
-def _check_kind(body: dict[str, Any], name: str, kind: type, wanted: str) -> None:
+def check_kind(body: dict[str, Any], name: str, kind: type, wanted: str) -> None:
     if body.get(name) is not None and not isinstance(body[name], kind):
         raise ill_typed(name, wanted)
 
 
 def check_embeddings(body: dict[str, Any]) -> None:
     check_texts(body, "input")
-    _check_kind(body, "encoding_format", str, "a string")
+    check_kind(body, "encoding_format", str, "a string")
     if body.get("encoding_format") not in (None, *ENCODINGS):
         raise BadRequest(
             f"Invalid value for 'encoding_format': expected one of {', '.join(ENCODINGS)}.", param="encoding_format"
         )
-    _check_positive(body, "dimensions")
-    _check_kind(body, "user", str, "a string")
+    check_integer(body, "dimensions", 1)
+    check_kind(body, "user", str, "a string")
 
 
 def check_moderations(body: dict[str, Any]) -> None:
@@ -92,7 +93,7 @@ def check_moderations(body: dict[str, Any]) -> None:
 def check_rerank(body: dict[str, Any]) -> None:
     if body.get("query") is None:
         raise missing("query")
-    _check_kind(body, "query", str, "a string")
+    check_kind(body, "query", str, "a string")
     documents = body.get("documents")
     if documents is None:
         raise missing("documents")
@@ -104,8 +105,8 @@ def check_rerank(body: dict[str, Any]) -> None:
         raise BadRequest(
             f"'documents' has more than {MAX_INPUTS * 5} items.", code="array_above_max_length", param="documents"
         )
-    _check_positive(body, "top_n")
-    _check_kind(body, "return_documents", bool, "a boolean")
+    check_integer(body, "top_n", 1)
+    check_kind(body, "return_documents", bool, "a boolean")
 
 
 CHECKS = {EMBEDDINGS: check_embeddings, MODERATIONS: check_moderations, RERANK: check_rerank}

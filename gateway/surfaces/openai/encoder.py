@@ -62,11 +62,13 @@ def estimated(chat: ChatRequest, completion_tokens: int) -> Usage:
 class ChunkEncoder:
     """Encodes one stream. `usage` holds what was learnt of it once the stream is over."""
 
+    prefix = "chatcmpl"
+
     def __init__(self, chat: ChatRequest) -> None:
         self.usage: Usage | None = None
         self.chunks = 0
         self._chat = chat
-        self._id = f"chatcmpl-{os.urandom(14).hex()}"
+        self._id = f"{self.prefix}-{os.urandom(14).hex()}"
         self._created = int(time.time())
         self._model = chat.model
         self._provider = ""

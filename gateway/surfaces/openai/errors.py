@@ -13,8 +13,8 @@ from gateway.limits import Standing
 
 SUPPORTED = (
     "POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}, GET /v1/providers, GET /v1/providers/{name}, "
-    "POST /v1/embeddings, POST /v1/moderations, POST /v1/rerank, "
-    "POST /api/{provider}/chat/completions (and the other three), GET /api/{provider}/models"
+    "POST /v1/completions, POST /v1/embeddings, POST /v1/moderations, POST /v1/rerank, "
+    "POST /api/{provider}/chat/completions (and the other four), GET /api/{provider}/models"
 )
 
 

@@ -254,6 +254,17 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Schema]]] = {
             "user": _nullable("string"),
         },
     ),
+    "completions": (
+        "Continue a text (legacy)",
+        ["model", "prompt"],
+        {
+            "prompt": TEXTS,
+            "stream": _nullable("boolean"),
+            "echo": _nullable("boolean"),
+            "suffix": _nullable("string"),
+            **{name: _nullable("integer") for name in ("max_tokens", "n", "best_of", "logprobs")},
+        },
+    ),
     "moderations": (
         "Classify texts",
         ["input"],
@@ -278,7 +289,7 @@ def _call(name: str, parameters: list[Schema]) -> Schema:
     made = _operation(f"create{'Provider' if parameters else ''}{name.capitalize()}", summary, parameters)
     made["tags"] = [name]
     made["requestBody"]["content"]["application/json"]["schema"] = body
-    answer = {"description": "The provider's answer.", "headers": LIMIT_HEADERS}
+    answer = {"description": "The provider's answer, or one in its form.", "headers": LIMIT_HEADERS}
     made["responses"]["200"] = {**answer, "content": {"application/json": {"schema": {"type": "object"}}}}
     return made
 
