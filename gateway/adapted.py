@@ -10,6 +10,7 @@ from gateway.adapters.over_chat import OverChat
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest
 from gateway.completions import CompletionRequest
+from gateway.emulation import emulated
 from gateway.events import Event
 from gateway.targets import Target
 from gateway.upstream import Upstream
@@ -21,8 +22,10 @@ def adapted(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
         return Calls(adapter)
     if isinstance(chat, CompletionRequest):
         native: Adapter | None = getattr(adapter, "completions", None)
-        return Native(native) if target.completions and native is not None else OverChat(adapter)
-    return adapter
+        return (
+            Native(native) if target.completions and native is not None else OverChat(emulated(adapter, target, chat))
+        )
+    return emulated(adapter, target, chat)
 
 
 class Native:

@@ -130,6 +130,8 @@ class ChatRequest:
     warnings: tuple[str, ...] = ()
     raw: bool = True
     plain: bool = True
+    # Asked for or forbidden by the caller; None leaves it to the model's flag.
+    emulate_tools: bool | None = None
 
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])

@@ -12,6 +12,7 @@ from gateway.completions import MAX_PROMPTS, CompletionRequest
 from gateway.errors import UnsupportedParameter
 from gateway.events import Event, Failed, RawChunks, RawClosing, RawReply, Started, Usage
 from gateway.targets import Target
+from gateway.tokens import summed
 from gateway.upstream import Upstream
 
 
@@ -47,35 +48,20 @@ class Spent:
     """Sums the usage of several chats."""
 
     def __init__(self) -> None:
-        self._usage: Usage | None = None
+        self._parts: list[Usage] = []
 
     def passed(self, event: Event, first: int) -> Iterator[Event]:
         """The event as one of the whole answer, whose choices of this chat begin with `first`."""
         if isinstance(event, Usage):
-            self._add(event)
+            self._parts.append(event)
         elif first and not isinstance(event, (Started, Failed, RawChunks, RawClosing, RawReply)):
             yield replace(event, index=event.index + first)
         else:
             yield event
 
-    def _add(self, more: Usage) -> None:
-        have = self._usage or Usage(0, 0)
-        self._usage = Usage(
-            have.prompt_tokens + more.prompt_tokens,
-            have.completion_tokens + more.completion_tokens,
-            _sum(have.cached_tokens, more.cached_tokens),
-            _sum(have.reasoning_tokens, more.reasoning_tokens),
-            have.estimated or more.estimated,
-            _sum(have.cache_write_tokens, more.cache_write_tokens),
-        )
-
     def told(self) -> Iterator[Event]:
-        if self._usage is not None:
-            yield self._usage
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else one + other
+        if self._parts:
+            yield summed(self._parts)
 
 
 def parts(target: Target, request: CompletionRequest) -> list[tuple[int, ChatRequest]]:

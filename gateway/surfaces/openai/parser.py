@@ -46,12 +46,11 @@ IGNORED = (
     "image",
     "image_name",
     "raw",
-    "tool_emulation",
     "cache",
     "tool_calls",
     "models",
 )
-CONSUMED = frozenset((*IGNORED, "model", "provider", "stream", "extra_body", "usage"))
+CONSUMED = frozenset((*IGNORED, "model", "provider", "stream", "extra_body", "usage", "tool_emulation"))
 STEERING = frozenset((*IGNORED, "provider"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
@@ -141,6 +140,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     _check_plain_fields(body)
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
+    emulate = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
     return ChatRequest(
         model=model,
         provider=path_provider or _provider(body),
@@ -148,6 +148,8 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
         warnings=_ignored(body),
+        plain=emulate is None,
+        emulate_tools=emulate,
     )
 
 
