@@ -132,6 +132,8 @@ class ChatRequest:
     plain: bool = True
     # Asked for or forbidden by the caller; None leaves it to the model's flag.
     emulate_tools: bool | None = None
+    # Usage is to say what the answer has cost.
+    include_cost: bool = False
 
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])

@@ -137,7 +137,7 @@ def dump(data: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=110))
 
 
-class _Loader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """YAML without its guess at dates, which fails without a place; `Node.moment` reads them."""
 
     yaml_implicit_resolvers = {
@@ -149,7 +149,7 @@ class _Loader(yaml.SafeLoader):
 def read(text: str) -> Node:
     """The file as a tree that knows its places. Raises BadFile."""
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 # nosec B506 - a SafeLoader
+        value = yaml.load(text, Loader=PlainLoader)  # noqa: S506 # nosec B506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""

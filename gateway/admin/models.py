@@ -88,7 +88,7 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         for price in row.prices.all():
             if price.valid_from <= now and (price.valid_to is None or price.valid_to > now):
                 return f"${float(price.input / NANO):,g} / ${float(price.output / NANO):,g}"
-        return "–"
+        return "unknown"
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, rows: QuerySet[ProviderModel]) -> None:

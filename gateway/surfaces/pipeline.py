@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 CLIENT_CLOSED = 499
+# Dollars for what was used; None while no price is known.
+Cost = Callable[[Usage], float | None]
 
 
 class StreamEncoder(Protocol):
@@ -73,6 +76,9 @@ class Surface:
 
     def plain_encoder(self, chat: ChatRequest) -> PlainEncoder:
         raise NotImplementedError
+
+    def tell_cost(self, encoder: Any, cost: Cost) -> None:
+        """The caller asked what its answer costs; surfaces whose protocol has no word for that say nothing."""
 
     def error_body(self, error: GatewayError) -> bytes:
         raise NotImplementedError
@@ -145,6 +151,8 @@ class Surface:
     async def _answer(self, exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
         """Books the request exactly once, however it ends."""
         encoder = self.stream_encoder(chat) if chat.stream else None
+        if encoder is not None and chat.include_cost:
+            self.tell_cost(encoder, tally.cost)
         tally.begin(targets[0])
         try:
             if encoder is not None:
@@ -174,6 +182,8 @@ class Surface:
 
     async def _plain(self, exchange: Exchange, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally) -> None:
         encoder = self.plain_encoder(chat)
+        if chat.include_cost:
+            self.tell_cost(encoder, tally.cost)
         for event in await relay.complete(upstream, chat, targets, tally):
             encoder.take(event)
         body = encoder.body()

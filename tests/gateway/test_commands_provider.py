@@ -90,8 +90,8 @@ class TestAdd:
         assert data["headers"] == {"X-Title": "mine"}
         assert data["query"] == {"api-version": "2"}
         assert data["models"][0] | {"context_length": 0} == {
-            "id": "a", "upstream": "up/a", "enabled": True, "flags": {"vision": True, "tools": False, "emulate_tools": True},
-            "context_length": 0,
+            "id": "a", "upstream": "up/a", "enabled": True,
+            "flags": {"vision": True, "tools": False, "emulate_tools": True}, "context_length": 0,
         }  # fmt: skip
         assert data["completions"] is True
         assert data["models"][1]["id"] == "llama3.1:8b"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import orjson
 
 from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK, CallRequest
 from gateway.chat import ChatRequest
 from gateway.errors import BadRequest, GatewayError
 from gateway.events import Event, Failed, RawReply, Usage
 from gateway.surfaces.openai.consumer import OpenAISurface
+from gateway.surfaces.openai.encoder import priced
 from gateway.surfaces.openai.parser import addressed, decode, ill_typed, merged, missing
 from gateway.surfaces.pipeline import StreamEncoder
 
@@ -126,14 +130,17 @@ def parse_call(operation: str, raw: bytes, path_provider: str | None = None) -> 
 class CallEncoder:
     """The provider's own body, or what its adapter made of it."""
 
+    cost: Callable[[Usage], float | None] | None = None
+
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._data = b""
+        self._body: dict[str, Any] = {}
 
     def take(self, event: Event) -> None:
         match event:
-            case RawReply(data):
-                self._data = data
+            case RawReply(data, body):
+                self._data, self._body = data, body
             case Usage():
                 self.usage = event
             case Failed(error):
@@ -142,7 +149,10 @@ class CallEncoder:
                 pass
 
     def body(self) -> bytes:
-        return self._data
+        told = self._body.get("usage")
+        if self.cost is None or self.usage is None or not isinstance(told, dict):
+            return self._data
+        return orjson.dumps({**self._body, "usage": priced(told, self.usage, self.cost)})
 
 
 class Call(OpenAISurface):

@@ -13,7 +13,7 @@ from gateway.completions import CompletionRequest, chat_body
 from gateway.events import Finished
 from gateway.surfaces.openai.calls import check_integer, check_kind, check_texts
 from gateway.surfaces.openai.consumer import OpenAISurface
-from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame, usage_body
+from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame, priced, usage_body
 from gateway.surfaces.openai.parser import CHECKS, addressed, decode, merged
 from gateway.tokens import read_usage
 
@@ -103,7 +103,7 @@ class TextReplyEncoder(ReplyEncoder):
                 "model": self._model,
                 "provider": self._provider,
                 "choices": [self._text(self._choices[index]) for index in sorted(self._choices)],
-                "usage": usage_body(self.usage),
+                "usage": priced(usage_body(self.usage), self.usage, self.cost),
             }
         )
 
@@ -119,6 +119,8 @@ class TextReplyEncoder(ReplyEncoder):
             said = sum(len(text) for choice in body["choices"] if isinstance(text := choice.get("text"), str))
             self.usage = estimated(self._chat, max(1, said // 4))
             body["usage"] = usage_body(self.usage)
+        if self.cost is not None:
+            body["usage"], changed = priced(body["usage"], self.usage, self.cost), True
         for choice in body["choices"]:
             if "logprobs" not in choice:
                 choice["logprobs"], changed = None, True

@@ -10,11 +10,14 @@ from gateway.events import Usage
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame
 from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object
 from gateway.surfaces.openai.parser import parse_chat
-from gateway.surfaces.pipeline import Surface
+from gateway.surfaces.pipeline import Cost, Surface
 
 
 class OpenAISurface(Surface):
     """What all routes of OpenAI's have in common: how they say that something went wrong."""
+
+    def tell_cost(self, encoder: Any, cost: Cost) -> None:
+        encoder.cost = cost
 
     def error_body(self, error: GatewayError) -> bytes:
         return error_bytes(error)

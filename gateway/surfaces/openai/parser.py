@@ -127,7 +127,14 @@ def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[st
         "include_usage": False,
         "body": {key: value for key, value in body.items() if key not in CONSUMED},
         "warnings": _ignored(body),
+        "include_cost": _asks_cost(body),
     }
+
+
+def _asks_cost(body: dict[str, Any]) -> bool:
+    """OpenRouter's `usage: {"include": true}`."""
+    asked = body.get("usage")
+    return isinstance(asked, dict) and asked.get("include") is True
 
 
 def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
@@ -150,6 +157,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         warnings=_ignored(body),
         plain=emulate is None,
         emulate_tools=emulate,
+        include_cost="usage" in body and _asks_cost(body),
     )
 
 
