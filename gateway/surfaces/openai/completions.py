@@ -23,6 +23,8 @@ AS_IN_CHAT = (
     "stream_options", "n",
 )  # fmt: skip
 INTEGERS = {"max_tokens": (0, 2**31), "best_of": (0, 20), "logprobs": (0, 5)}
+# The legacy route does not know and did not check them.
+CHAT_ALONE = {*CHECKS, "tools", "tool_choice", "messages"} - {*AS_IN_CHAT, "max_tokens", "logprobs"}
 # OpenAI's legacy route knows no calls.
 REASONS = {"tool_calls": "stop", "function_call": "stop"}
 
@@ -48,7 +50,7 @@ def parse_completion(raw: bytes, path_provider: str | None = None) -> Completion
         | {
             "stream": stream,
             "include_usage": stream and options.get("include_usage") is True,
-            "body": chat_body(legacy),
+            "body": chat_body({name: legacy[name] for name in legacy if name not in CHAT_ALONE}),
         },
         raw=False,
         plain=False,
