@@ -68,8 +68,8 @@ def ensure_demo() -> None:
         provider=provider,
         public_id="demo",
         defaults={
-            **dict.fromkeys(("chat", "tools", "json"), True),
-            **dict.fromkeys(("vision", "image", "audio", "video", "reasoning", "embeddings"), False),
+            **dict.fromkeys(("chat", "tools", "json", "embeddings"), True),
+            **dict.fromkeys(("vision", "image", "audio", "video", "reasoning"), False),
         },
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from gateway.models import CAPABILITIES, AliasTarget, Credential, ModelAlias, Price, Provider, ProviderModel
+from gateway.models import CAPABILITIES, EMULATIONS, AliasTarget, Credential, ModelAlias, Price, Provider, ProviderModel
 from gateway.operations import save_checked, sentence
 from gateway.portable import (
     AMOUNTS,
@@ -201,8 +201,9 @@ class Applying:
 
     def _model(self, node: Node, row: ProviderModel) -> None:
         found = node.keys(MODEL_KEYS)
-        flags = found["flags"].keys(CAPABILITIES) if "flags" in found else {}
+        flags = found["flags"].keys((*CAPABILITIES, *EMULATIONS)) if "flags" in found else {}
         values: dict[str, Any] = {name: flags[name].switch() if name in flags else None for name in CAPABILITIES}
+        values |= {name: name in flags and flags[name].switch() for name in EMULATIONS}
         values["upstream_name"] = found["upstream"].text() if "upstream" in found else row.public_id
         values["enabled"] = found["enabled"].switch() if "enabled" in found else True
         values["context_length"] = found["context_length"].number() if "context_length" in found else None

@@ -127,6 +127,7 @@ class ChatRequest:
     """A checked request. `body` is OpenAI's form without the fields that steer the gateway.
 
     `raw`: the caller speaks OpenAI's chat protocol, so what a provider of that protocol answers may pass as it is.
+    `plain`: an adapter takes it as it is; otherwise `gateway.adapted` says who does.
     """
 
     model: str
@@ -137,6 +138,11 @@ class ChatRequest:
     warnings: tuple[str, ...] = ()
     raw: bool = True
     native: Native | None = None
+    plain: bool = True
+    # Asked for or forbidden by the caller; None leaves it to the model's flag.
+    emulate_tools: bool | None = None
+    # Usage is to say what the answer has cost.
+    include_cost: bool = False
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

@@ -15,6 +15,7 @@ import orjson
 from django.conf import settings
 
 from gateway.authentication import Principal
+from gateway.calls import CallRequest
 from gateway.chat import ChatRequest, Message
 from gateway.errors import RateLimited
 from gateway.events import Usage
@@ -53,6 +54,8 @@ def estimate(chat: ChatRequest) -> int:
 
     What pictures and other parts cost is known only afterwards.
     """
+    if isinstance(chat, CallRequest):
+        return chat.estimated_tokens()
     characters = sum(map(_characters, chat.messages()))
     tools = chat.body.get("tools")
     characters += len(orjson.dumps(tools)) if tools else 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 # Spelled here too, so that reading presets needs no tables; a test compares it with the model's columns.
 CAPABILITIES = ("chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings")
+EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
+FLAGS = (*CAPABILITIES, *EMULATIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class ModelSpec:
 def _flags(text: str) -> dict[str, bool] | None:
     """None unless every item is a known flag: the colon then belongs to the id (`llama3.1:8b`)."""
     items = text.split(",")
-    if not all(item.removeprefix("!") in CAPABILITIES for item in items):
+    if not all(item.removeprefix("!") in FLAGS for item in items):
         return None
     return {item.removeprefix("!"): not item.startswith("!") for item in items}
 

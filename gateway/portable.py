@@ -12,18 +12,18 @@ from typing import Any
 
 import yaml
 
-from gateway.models import CAPABILITIES, Credential, ModelAlias, Price, Provider, ProviderModel
+from gateway.models import CAPABILITIES, EMULATIONS, Credential, ModelAlias, Price, Provider, ProviderModel
 from gateway.presets import Preset, presets
 
 FORMAT = 1
 DOLLAR = 1_000_000_000
 TEXTS = ("label", "adapter", "base_url", "auth_style", "auth_name", "proxy", "default_model", "docs_url")
-SWITCHES = ("allow_private", "asks_usage", "enabled")
+SWITCHES = ("allow_private", "asks_usage", "completions", "enabled")
 NUMBERS = ("weight", "connect_timeout")
 OPTIONAL_NUMBERS = ("priority", "timeout", "first_event_timeout", "gap_timeout")
 MAPS = ("headers", "query")
 FIELDS = (*TEXTS, *SWITCHES, *NUMBERS, *OPTIONAL_NUMBERS, *MAPS)
-AMOUNTS = ("input", "cached_input", "output", "reasoning")
+AMOUNTS = ("input", "cached_input", "output", "reasoning", "image", "audio_second", "character")
 SECRET_NAME = re.compile(r"key|token|secret|auth|passw|cookie|credential|signature", re.IGNORECASE)
 KEEP = {"keep": True}
 
@@ -87,6 +87,7 @@ def _model(row: ProviderModel) -> dict[str, Any]:
     if not row.enabled:
         found["enabled"] = False
     flags = {name: getattr(row, name) for name in CAPABILITIES if getattr(row, name) is not None}
+    flags |= {name: True for name in EMULATIONS if getattr(row, name)}
     if flags:
         found["flags"] = flags
     if row.context_length:
@@ -136,7 +137,7 @@ def dump(data: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=110))
 
 
-class _Loader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """YAML without its guess at dates, which fails without a place; `Node.moment` reads them."""
 
     yaml_implicit_resolvers = {
@@ -148,7 +149,7 @@ class _Loader(yaml.SafeLoader):
 def read(text: str) -> Node:
     """The file as a tree that knows its places. Raises BadFile."""
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 # nosec B506 - a SafeLoader
+        value = yaml.load(text, Loader=PlainLoader)  # noqa: S506 # nosec B506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from gateway.adapted import adapted
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import Adapter, CountsTokens
 from gateway.breaker import breaker
@@ -26,7 +27,7 @@ async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tall
         breaker.trying(target)
         tally.trying(target)
         try:
-            events = await _adapter(target).complete(upstream, target, chat)
+            events = await _adapter(target, chat).complete(upstream, target, chat)
         except UpstreamError as error:
             _failed(target, error, tally)
             first_error = first_error or error
@@ -47,7 +48,7 @@ async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally:
         tally.trying(target)
         started = False
         try:
-            events = _adapter(target).stream(upstream, target, chat)
+            events = _adapter(target, chat).stream(upstream, target, chat)
             try:
                 async for event in events:
                     if not started:
@@ -80,7 +81,7 @@ async def count_tokens(upstream: Upstream, chat: ChatRequest, targets: Targets) 
     Raises UpstreamRejected when it says that the request is at fault.
     """
     target = breaker.order(targets)[0]
-    adapter = _adapter(target)
+    adapter = _adapter(target, chat)
     if not isinstance(adapter, CountsTokens):
         return None
     try:
@@ -94,11 +95,11 @@ async def count_tokens(upstream: Upstream, chat: ChatRequest, targets: Targets) 
         return None
 
 
-def _adapter(target: Target) -> Adapter:
+def _adapter(target: Target, chat: ChatRequest) -> Adapter:
     adapter = ADAPTERS.get(target.adapter)
     if adapter is None:
         raise UpstreamBroken(f"{target.provider} speaks a protocol that is not installed.")
-    return adapter
+    return adapter if target.plain and chat.plain else adapted(adapter, target, chat)
 
 
 def _failed(target: Target, error: UpstreamError, tally: Tally) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from django.conf import settings
 
 from gateway.authentication import Principal
-from gateway.errors import ModelNotFound, NotAllowed, ProviderNotFound, Unavailable
+from gateway.errors import BadRequest, ModelNotFound, NotAllowed, ProviderNotFound, Unavailable
 from gateway.snapshot import ModelPolicy, ProviderPolicy, Snapshot
 from gateway.targets import Target
 
@@ -21,13 +21,66 @@ AUTOMATIC = ("", "default")
 NOT_CHAT = ("image", "audio", "video", "embeddings")
 
 
-def targets_for(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> tuple[Target, ...]:
-    """Raises ProviderNotFound, ModelNotFound, NotAllowed or Unavailable; never returns an empty tuple."""
-    found = _models_for(snapshot, model, provider, principal)
+def targets_for(
+    snapshot: Snapshot, model: str, provider: str | None, principal: Principal, operation: str = "chat"
+) -> tuple[Target, ...]:
+    """Raises ProviderNotFound, ModelNotFound, BadRequest, NotAllowed or Unavailable; never returns an empty tuple."""
+    if operation == "chat":
+        found = _models_for(snapshot, model, provider, principal)
+    else:
+        found = _models_of_call(snapshot, model, provider, principal)
+    if operation in UNFIT:
+        found = _fit(found, operation)
     targets = found[0].targets if len(found) == 1 else tuple(target for item in found for target in item.targets)
     if not targets:
         raise Unavailable("No credential is configured for this model.", code="no_credential", should_retry=False)
     return targets
+
+
+def embeds_only(model: ModelPolicy) -> bool:
+    return bool(model.flags.get("embeddings")) and not model.flags.get("chat")
+
+
+def never_embeds(model: ModelPolicy) -> bool:
+    return model.flags.get("embeddings") is False
+
+
+# What is known of a model may forbid an operation; what is unknown does not.
+UNFIT = {"chat": embeds_only, "embeddings": never_embeds}
+
+
+def _fit(models: tuple[ModelPolicy, ...], operation: str) -> tuple[ModelPolicy, ...]:
+    unfit = UNFIT[operation]
+    if not any(map(unfit, models)):
+        return models
+    fit = tuple(model for model in models if not unfit(model))
+    if not fit:
+        raise BadRequest(
+            f"The model {models[0].public_id!r} is not one for {operation}.",
+            code="unsupported_operation",
+            param="model",
+        )
+    return fit
+
+
+def _models_of_call(
+    snapshot: Snapshot, model: str, provider: str | None, principal: Principal
+) -> tuple[ModelPolicy, ...]:
+    """The models for a request that is no chat. Only embeddings have a flag by which one could be chosen unnamed."""
+    if model not in AUTOMATIC or snapshot.aliases.get(model):
+        return _models_for(snapshot, model, provider, principal)
+    owner = snapshot.by_name.get(provider.lower()) if provider else None
+    providers = (owner,) if owner else () if provider else snapshot.providers
+    known = [
+        model
+        for policy in providers
+        for model in policy.models.values()
+        if model.flags.get("embeddings") and allowed(model, principal)
+    ]
+    real = [model for model in known if not model.provider.is_demo]
+    if not known:
+        raise ModelNotFound("Name a model: none can be chosen for this.", param="model")
+    return _by_priority(real or known)
 
 
 def resolve(snapshot: Snapshot, model: str, principal: Principal) -> tuple[ModelPolicy, ...]:

@@ -91,6 +91,7 @@ class ProviderPolicy:
     priority: int
     weight: int
     asks_usage: bool
+    completions: bool
     default_model: str
     endpoint: Endpoint
     created: int
@@ -209,6 +210,7 @@ def _provider(row: Provider) -> ProviderPolicy:
         priority=row.priority or 0,
         weight=row.weight,
         asks_usage=row.asks_usage,
+        completions=row.completions,
         default_model=row.default_model,
         endpoint=endpoint_of(row),
         created=int(row.created_at.timestamp()),
@@ -230,6 +232,9 @@ def _prices() -> dict[int, list[PricePolicy]]:
                 row.reasoning,
                 row.valid_from.timestamp(),
                 _seconds(row.valid_to),
+                row.image,
+                row.audio_second,
+                row.character,
             )
         )
     return prices
@@ -249,7 +254,15 @@ def _model(row: ProviderModel, provider: ProviderPolicy, prices: list[PricePolic
     )
 
 
+def emulated(row: ProviderModel) -> frozenset[str]:
+    """What the gateway does for the model; what it can by itself is never emulated."""
+    found = {name for name in ("tools", "json") if getattr(row, name) is False and getattr(row, f"emulate_{name}")}
+    return frozenset(found | ({"think"} if row.think_tags else set()))
+
+
 def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePolicy, ...]) -> Iterator[Target]:
+    lacks = frozenset(name for name in ("tools", "json") if getattr(row, name) is False)
+    emulates = emulated(row)
     credentials = provider.credentials or (() if provider.needs_credential else ((0, ""),))
     for credential_id, credential in credentials:
         yield Target(
@@ -265,6 +278,10 @@ def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePo
             asks_usage=provider.asks_usage,
             prices=prices,
             context_length=row.context_length,
+            plain=not lacks and not emulates,
+            completions=provider.completions,
+            lacks=lacks,
+            emulates=emulates,
         )
 
 

@@ -34,7 +34,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class PricePolicy:
-    """Nano-dollars per million tokens, between two Unix times."""
+    """Nano-dollars per million tokens (pictures, seconds of sound, characters), between two Unix times."""
 
     id: int
     input: int
@@ -43,6 +43,9 @@ class PricePolicy:
     reasoning: int | None
     valid_from: float
     valid_to: float | None
+    image: int | None = None
+    audio_second: int | None = None
+    character: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +65,12 @@ class Target:
     prices: tuple[PricePolicy, ...] = ()
     # Tokens; None: unknown.
     context_length: int | None = None
+    # False where a flag of the model or its provider asks for more than its adapter alone: see `gateway.adapted`.
+    plain: bool = True
+    # Its provider has POST /completions.
+    completions: bool = False
+    # Capabilities that are an explicit no, and what is emulated: tools, json, think.
+    lacks: frozenset[str] = frozenset()
+    emulates: frozenset[str] = frozenset()
     # What the upstream client has worked out for this target: heads of requests, by path and kind.
     prepared: dict[tuple[str, bool], Any] = field(default_factory=dict, repr=False, compare=False)

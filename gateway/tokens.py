@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.events import Usage
@@ -30,3 +31,20 @@ def read_usage(value: Any) -> Usage | None:
         count(cached.get("cached_tokens")) if isinstance(cached, dict) else None,
         count(reasoning.get("reasoning_tokens")) if isinstance(reasoning, dict) else None,
     )
+
+
+def summed(parts: Sequence[Usage]) -> Usage:
+    """What several answers have used together."""
+    return Usage(
+        sum(part.prompt_tokens for part in parts),
+        sum(part.completion_tokens for part in parts),
+        _known([part.cached_tokens for part in parts]),
+        _known([part.reasoning_tokens for part in parts]),
+        any(part.estimated for part in parts),
+        _known([part.cache_write_tokens for part in parts]),
+    )
+
+
+def _known(counts: Sequence[int | None]) -> int | None:
+    found = [value for value in counts if value is not None]
+    return sum(found) if found else None

@@ -147,6 +147,11 @@ class Tally:
             record.update(self._counted(self.usage))
         writer.spool.end(record)
 
+    def cost(self, usage: Usage) -> float | None:
+        """Dollars; None while no price is known."""
+        nano = cost_of(self.target.prices if self.target else (), usage, self._created)[1]
+        return None if nano is None else nano / 1e9
+
     def _counted(self, usage: Usage) -> dict[str, Any]:
         price_id, cost = cost_of(self.target.prices if self.target else (), usage, self._created)
         return {

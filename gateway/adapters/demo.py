@@ -7,13 +7,18 @@ and says in its text what it is and how to connect a real provider. Its tokens a
 from __future__ import annotations
 
 import asyncio
+import math
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
+from gateway.adapters.calls import Embedded
 from gateway.adapters.samples import QUESTION_READ, Sampler
+from gateway.calls import CallRequest
 from gateway.chat import ChatRequest, Message, Tool
 from gateway.errors import UpstreamRejected
 from gateway.events import Event, Finished, TextDelta, ToolCallDelta, Usage
@@ -35,6 +40,9 @@ MAX_PIECES = 500
 DESCRIPTION_READ = 1000
 TOOL_ANSWER_READ = 2000
 PROMPT_READ = 500_000
+TEXT_READ = 8000
+DIMENSIONS = 256
+MAX_NUMBERS = 1_000_000
 
 GUIDE = """This is g4fsite's demo provider. No model is behind it: it gives the same answer every time, \
 so that you can try your client, streaming, tools and JSON schemas before you connect a real one.
@@ -72,6 +80,31 @@ class DemoAdapter:
             yield event
             if not isinstance(event, (Finished, Usage)):
                 await asyncio.sleep(PACE_SECONDS)
+
+    async def embed(self, upstream: Upstream, target: Target, request: CallRequest) -> Embedded:
+        size, inputs = request.body.get("dimensions") or DIMENSIONS, request.inputs()
+        if size * len(inputs) > MAX_NUMBERS:
+            raise UpstreamRejected(
+                f"The demo provider makes at most {MAX_NUMBERS} numbers at once.",
+                code="invalid_value",
+                param="dimensions",
+            )
+        bags = [_words(item) for item in inputs]
+        return Embedded([_vector(bag, size) for bag in bags], max(1, sum(map(len, bags))))
+
+
+def _words(item: Any) -> list[str]:
+    """Of tokens the numbers stand for words."""
+    return WORD.findall(item[:TEXT_READ].lower()) if isinstance(item, str) else list(map(str, item))
+
+
+def _vector(words: list[str], size: int) -> list[float]:
+    """A hashed bag of words of length 1: texts that share words lie near each other."""
+    vector = [0.0] * size
+    for word, times in Counter(words or [""]).items():
+        vector[int.from_bytes(blake2b(word.encode(), digest_size=8).digest()) % size] += times
+    length = math.hypot(*vector)
+    return [value / length for value in vector]
 
 
 def _events(chat: ChatRequest) -> Iterator[Event]:

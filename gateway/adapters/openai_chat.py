@@ -14,10 +14,13 @@ from typing import Any
 import orjson
 
 from gateway.adapters import openai_events
+from gateway.adapters.base import Adapter
+from gateway.adapters.calls import shaped, usage_body, used
 from gateway.adapters.failures import from_object, from_reply
 from gateway.adapters.openai_dialect import plain_body
 from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
 from gateway.adapters.translated import Records, relayed
+from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK, CallRequest
 from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, RawChunks, RawClosing, RawReply
@@ -25,6 +28,7 @@ from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
 
 PATH = "/chat/completions"
+CALL_PATHS = {EMBEDDINGS: "/embeddings", MODERATIONS: "/moderations", RERANK: "/rerank"}
 MAX_OPENING_EVENTS = 32
 MAX_OPENING_BYTES = 64 * 1024
 
@@ -43,13 +47,15 @@ def wire_body(chat: ChatRequest, target: Target) -> bytes:
 class OpenAIChatAdapter:
     label = "OpenAI-compatible"
     local = False
+    path = PATH
+    completions: Adapter | None = None
 
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
-        reply = parse_reply(target, await upstream.call(target, PATH, wire_body(chat, target)))
+        reply = parse_reply(target, await upstream.call(target, self.path, wire_body(chat, target)))
         return (reply,) if chat.raw else openai_events.answer(target, reply.body)
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
-        stream = await upstream.open_stream(target, PATH, wire_body(chat, target))
+        stream = await upstream.open_stream(target, self.path, wire_body(chat, target))
         if isinstance(stream, Reply):
             raise from_reply(target, stream)
         if not chat.raw:
@@ -74,9 +80,37 @@ class OpenAIChatAdapter:
         stream.finish()
         yield reader.closing()
 
+    async def call(self, upstream: Upstream, target: Target, request: CallRequest) -> Sequence[Event]:
+        path, sent = CALL_PATHS[request.operation], {**request.body, "model": target.upstream_model}
+        reply = await upstream.call(target, path, orjson.dumps(sent))
+        if reply.status in (400, 422) and "encoding_format" in sent and b"encoding_format" in reply.body:
+            # Clients ask for base64 of themselves, and not every server knows it.
+            del sent["encoding_format"]
+            reply = await upstream.call(target, path, orjson.dumps(sent))
+        body = parse_object(target, reply)
+        usage = used(request, body)
+        if request.operation != EMBEDDINGS:
+            return RawReply(reply.body, body), usage
+        changed = shaped(target, request, body)
+        if usage.estimated:
+            body["usage"], changed = usage_body(usage), True
+        for name, value in (("object", "list"), ("model", target.upstream_model)):
+            if not isinstance(body.get(name), str):
+                body[name], changed = value, True
+        return RawReply(orjson.dumps(body) if changed else reply.body, body), usage
 
-def parse_reply(target: Target, reply: Reply) -> RawReply:
-    """Raises UpstreamError unless the answer is a completion."""
+
+class OpenAICompletionsAdapter(OpenAIChatAdapter):
+    """The legacy route, whose answers differ from chats only inside of their choices."""
+
+    path = "/completions"
+
+
+OpenAIChatAdapter.completions = OpenAICompletionsAdapter()
+
+
+def parse_object(target: Target, reply: Reply) -> dict[str, Any]:
+    """Raises UpstreamError unless the answer is an object, and not an error's."""
     if reply.status != 200:
         raise from_reply(target, reply)
     if has_too_many_values(reply.body):
@@ -86,9 +120,15 @@ def parse_reply(target: Target, reply: Reply) -> RawReply:
     except orjson.JSONDecodeError:
         raise UpstreamBroken(f"{target.provider} sent an answer that is not JSON.") from None
     if not isinstance(body, dict):
-        raise UpstreamBroken(f"{target.provider} sent an answer that is not a completion.")
+        raise UpstreamBroken(f"{target.provider} sent an answer that is not an object.")
     if body.get("error"):
         raise from_object(target, body["error"])
+    return body
+
+
+def parse_reply(target: Target, reply: Reply) -> RawReply:
+    """Raises UpstreamError unless the answer is a completion."""
+    body = parse_object(target, reply)
     if not _are_objects(body.get("choices")):
         raise UpstreamBroken(f"{target.provider} sent an answer that is not a completion.")
     return RawReply(reply.body, body)
@@ -198,7 +238,7 @@ class ChunkReader:
         if any(choice.get("finish_reason") for choice in choices):
             self._release(out)
             self._finish, self._finish_bytes = chunk, event
-        elif self._speaking or any(_says_something(choice.get("delta")) for choice in choices):
+        elif self._speaking or any(_says_something(choice.get("delta")) or choice.get("text") for choice in choices):
             self._release(out)
             out.append(event)
         else:

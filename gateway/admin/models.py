@@ -11,9 +11,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from gateway.admin.fields import NANO, DollarsField
-from gateway.models import CAPABILITIES, AliasTarget, ModelAlias, Price, ProviderModel
+from gateway.models import CAPABILITIES, EMULATIONS, AliasTarget, ModelAlias, Price, ProviderModel
+from gateway.portable import AMOUNTS
 
 FLAGS_NOTE = "Unknown is passed to the provider as it is; only “No” refuses a request."
+EMULATION_NOTE = "Costs tokens and is less certain than what a model can by itself."
+EMULATED = {"emulate_tools": "tools by prompt", "emulate_json": "JSON by prompt", "think_tags": "<think>"}
 
 
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -21,10 +24,13 @@ class PriceForm(forms.ModelForm):  # type: ignore[type-arg]
     cached_input = DollarsField(label="Cached input", required=False)
     output = DollarsField(label="Output", help_text="$ per million")
     reasoning = DollarsField(label="Reasoning", required=False)
+    image = DollarsField(label="Pictures", required=False)
+    audio_second = DollarsField(label="Seconds of sound", required=False)
+    character = DollarsField(label="Characters", required=False)
 
     class Meta:
         model = Price
-        fields = ("input", "cached_input", "output", "reasoning", "valid_from", "valid_to", "source")
+        fields = (*AMOUNTS, "valid_from", "valid_to", "source")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -35,7 +41,7 @@ class PriceInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Price
     form = PriceForm
     extra = 0
-    verbose_name_plural = "Prices in dollars per million tokens"
+    verbose_name_plural = "Prices in dollars per million tokens, pictures, seconds or characters"
 
 
 @admin.register(ProviderModel)
@@ -56,6 +62,7 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "What it can do",
             {"fields": (CAPABILITIES[:3], CAPABILITIES[3:6], CAPABILITIES[6:]), "description": FLAGS_NOTE},
         ),
+        ("What the gateway does instead", {"fields": (EMULATIONS,), "description": EMULATION_NOTE}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderModel]:
@@ -68,7 +75,8 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def can(self, row: ProviderModel) -> str:
         known = [name for name in CAPABILITIES if getattr(row, name)]
         refused = [f"no {name}" for name in CAPABILITIES if getattr(row, name) is False]
-        return ", ".join([*known, *refused]) or "unknown"
+        emulated = [text for name, text in EMULATED.items() if getattr(row, name)]
+        return ", ".join([*known, *refused, *emulated]) or "unknown"
 
     @admin.display(description="Context", ordering="context_length")
     def context(self, row: ProviderModel) -> str:
@@ -80,7 +88,7 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         for price in row.prices.all():
             if price.valid_from <= now and (price.valid_to is None or price.valid_to > now):
                 return f"${float(price.input / NANO):,g} / ${float(price.output / NANO):,g}"
-        return "–"
+        return "unknown"
 
     @admin.action(description="Switch on", permissions=["change"])
     def switch_on(self, request: HttpRequest, rows: QuerySet[ProviderModel]) -> None:

@@ -185,7 +185,7 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         (
             "Requests",
             {
-                "fields": ("auth_style", "auth_name", "headers", "query", "proxy", "asks_usage"),
+                "fields": ("auth_style", "auth_name", "headers", "query", "proxy", "asks_usage", "completions"),
                 "classes": ("collapse",),
             },
         ),

@@ -24,6 +24,8 @@ PER_PAGE = 50
 DEEPEST = 100 * PER_PAGE
 SPANS = {"1h": ("Last hour", 1), "24h": ("Last 24 hours", 24), "7d": ("Last 7 days", 168), "30d": ("Last 30 days", 720)}
 LAMPS = {"ok": "ok", "error": "bad", "cancelled": "off", "interrupted": "warn"}
+# What was used is known, what it costs is not: the model has no price.
+UNKNOWN = "unknown"
 BIGGEST_ID = 2**63 - 1
 
 
@@ -190,12 +192,12 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description="Cost")
     def spent(self, row: UsageEvent) -> str:
-        return dollars(row.cost)
+        return UNKNOWN if row.cost is None and row.prompt_tokens is not None else dollars(row.cost)
 
     @admin.display(description="Price")
     def rate(self, row: UsageEvent) -> str:
         price = Price.objects.filter(pk=row.price_id).first() if row.price_id else None
-        return f"{dollars(price.input)} in, {dollars(price.output)} out, per million" if price else "–"
+        return f"{dollars(price.input)} in, {dollars(price.output)} out, per million" if price else UNKNOWN
 
     @admin.display(description="Attempts")
     def tried(self, row: UsageEvent) -> Any:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.management.output import masked_map, masked_url, table
-from gateway.models import CAPABILITIES, Credential, Provider, ProviderModel
+from gateway.models import CAPABILITIES, EMULATIONS, Credential, Provider, ProviderModel
 from gateway.operations import SyncReport
 from gateway.presets import Preset
 from gateway.secrets import SecretUnreadable
 
 
 def flags_of(row: ProviderModel) -> dict[str, bool]:
-    return {name: getattr(row, name) for name in CAPABILITIES if getattr(row, name) is not None}
+    """What is known of it, and what is emulated for it."""
+    known = {name: getattr(row, name) for name in CAPABILITIES if getattr(row, name) is not None}
+    return known | {name: True for name in EMULATIONS if getattr(row, name)}
 
 
 def describe_model(row: ProviderModel) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def describe_provider(row: Provider) -> dict[str, Any]:
         "auth_name": row.auth_name,
         "allow_private": row.allow_private,
         "asks_usage": row.asks_usage,
+        "completions": row.completions,
         "proxy": masked_url(row.proxy),
         "headers": masked_map(row.headers),
         "query": masked_map(row.query),

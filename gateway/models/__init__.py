@@ -1,13 +1,23 @@
 """The gateway's tables, by topic: providers and their models, keys, usage, stored responses."""
 
 from gateway.models.keys import ApiKey, UserLimits, new_key
-from gateway.models.providers import CAPABILITIES, AliasTarget, Credential, ModelAlias, Price, Provider, ProviderModel
+from gateway.models.providers import (
+    CAPABILITIES,
+    EMULATIONS,
+    AliasTarget,
+    Credential,
+    ModelAlias,
+    Price,
+    Provider,
+    ProviderModel,
+)
 from gateway.models.responses import StoredResponse
 from gateway.models.usage import UsageEvent, UsageHour
 from gateway.models.version import ConfigVersion
 
 __all__ = [
     "CAPABILITIES",
+    "EMULATIONS",
     "AliasTarget",
     "ApiKey",
     "ConfigVersion",

@@ -16,6 +16,9 @@ from gateway.secrets import EncryptedField
 
 CAPABILITIES = ("chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings")
 
+# What the gateway does for a model that cannot; off where it can.
+EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
+
 # A name travels in paths (/api/NAME/...) and in `NAME/model`, so it holds no slash and no space.
 provider_name = RegexValidator(
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
@@ -78,6 +81,11 @@ class Provider(models.Model):
     )
     asks_usage = models.BooleanField(
         "asks for usage in streams", default=True, help_text="Off for servers that refuse stream_options."
+    )
+    completions = models.BooleanField(
+        "has legacy completions",
+        default=False,
+        help_text="POST /completions is there. Off: legacy completions are asked as chats.",
     )
     connect_timeout = models.PositiveIntegerField(default=5, validators=[MinValueValidator(1)], help_text="Seconds.")
     timeout = models.PositiveIntegerField(
@@ -180,6 +188,15 @@ class ProviderModel(models.Model):
     json = models.BooleanField(null=True, blank=True)
     reasoning = models.BooleanField(null=True, blank=True)
     embeddings = models.BooleanField(null=True, blank=True)
+    emulate_tools = models.BooleanField(
+        "tools by prompt", default=False, help_text="Where “tools” is no: they are described in an instruction."
+    )
+    emulate_json = models.BooleanField(
+        "JSON by prompt", default=False, help_text="Where “json” is no: an instruction, a check and one repair."
+    )
+    think_tags = models.BooleanField(
+        "<think> is reasoning", default=False, help_text="Text between <think> tags becomes reasoning."
+    )
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -230,13 +247,17 @@ class AliasTarget(models.Model):
 
 
 class Price(models.Model):
-    """What a million tokens cost, in nano-dollars (a dollar is 1,000,000,000), during a span of time."""
+    """What a million tokens (pictures, seconds of sound, characters) cost, in nano-dollars (a dollar is
+    1,000,000,000), during a span of time."""
 
     model = models.ForeignKey(ProviderModel, on_delete=models.CASCADE, related_name="prices")
     input = models.BigIntegerField(validators=[MinValueValidator(0)])
     cached_input = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     output = models.BigIntegerField(validators=[MinValueValidator(0)])
     reasoning = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
+    image = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
+    audio_second = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
+    character = models.BigIntegerField(null=True, blank=True, validators=[MinValueValidator(0)])
     valid_from = models.DateTimeField()
     valid_to = models.DateTimeField(null=True, blank=True)
     source = models.CharField(max_length=200, blank=True)

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 CLIENT_CLOSED = 499
+# Dollars for what was used; None while no price is known.
+Cost = Callable[[Usage], float | None]
 
 
 # After the body was read and a model found: may change the request. Raises GatewayError.
@@ -65,9 +67,13 @@ FinishedHook = Callable[[ChatRequest, Principal, StreamEncoder | PlainEncoder], 
 
 
 class Surface:
-    """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`)."""
+    """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`).
+
+    `operation` is what a model must be for: chat, or one of `gateway.calls`, whose answers are never streams.
+    """
 
     name: str
+    operation = "chat"
     # A surface that keeps something between requests has these two; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
@@ -81,6 +87,9 @@ class Surface:
 
     def plain_encoder(self, chat: ChatRequest) -> PlainEncoder:
         raise NotImplementedError
+
+    def tell_cost(self, encoder: Any, cost: Cost) -> None:
+        """The caller asked what its answer costs; surfaces whose protocol has no word for that say nothing."""
 
     def error_body(self, error: GatewayError) -> bytes:
         raise NotImplementedError
@@ -143,7 +152,7 @@ class Surface:
         principal = await authenticate_scope(scope)
         exchange.check_json()
         chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
-        targets = targets_for(store.current, chat.model, chat.provider, principal)
+        targets = targets_for(store.current, chat.model, chat.provider, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
@@ -173,6 +182,8 @@ class Surface:
     ) -> None:
         """Books the request exactly once, however it ends."""
         encoder = exchange.encoder = self.stream_encoder(chat) if chat.stream else None
+        if encoder is not None and chat.include_cost:
+            self.tell_cost(encoder, tally.cost)
         tally.begin(targets[0])
         try:
             if encoder is not None:
@@ -204,6 +215,8 @@ class Surface:
         self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
     ) -> None:
         encoder = self.plain_encoder(chat)
+        if chat.include_cost:
+            self.tell_cost(encoder, tally.cost)
         for event in await relay.complete(upstream, chat, targets, tally):
             encoder.take(event)
         body = encoder.body()

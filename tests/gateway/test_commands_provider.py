@@ -78,7 +78,7 @@ class TestAdd:
         ran = run(
             "provider", "add", "Full", "--adapter", "openai_chat", "--base-url", "https://8.8.8.8/v1", "--label", "All",
             "--api-key-env", key, "--auth-style", "header", "--auth-name", "api-key",
-            "--model", "a=up/a:vision,!tools",
+            "--model", "a=up/a:vision,!tools,emulate_tools", "--completions",
             "--model", "llama3.1:8b", "--priority", "7", "--weight", "3", "--proxy", "http://u:pw@10.0.0.1:3128",
             "--header", "X-Title=mine", "--query", "api-version=2", "--default-model", "a", "--no-usage",
             "--timeout", "9", "--connect-timeout", "2", "--first-event-timeout", "3", "--gap-timeout", "4",
@@ -90,9 +90,10 @@ class TestAdd:
         assert data["headers"] == {"X-Title": "mine"}
         assert data["query"] == {"api-version": "2"}
         assert data["models"][0] | {"context_length": 0} == {
-            "id": "a", "upstream": "up/a", "enabled": True, "flags": {"vision": True, "tools": False},
-            "context_length": 0,
+            "id": "a", "upstream": "up/a", "enabled": True,
+            "flags": {"vision": True, "tools": False, "emulate_tools": True}, "context_length": 0,
         }  # fmt: skip
+        assert data["completions"] is True
         assert data["models"][1]["id"] == "llama3.1:8b"
         assert (data["priority"], data["weight"], data["asks_usage"], data["enabled"]) == (7, 3, False, False)
         assert (data["auth"], data["auth_name"], data["timeout"], data["gap_timeout"]) == ("header", "api-key", 9, 4)

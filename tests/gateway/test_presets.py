@@ -156,6 +156,7 @@ def test_a_model_without_a_name_is_refused(text):
 
 def test_flags_are_those_of_the_table():
     assert modelspec.CAPABILITIES == models.CAPABILITIES
+    assert modelspec.EMULATIONS == models.EMULATIONS
 
 
 def test_a_slash_cannot_be_in_a_providers_name():

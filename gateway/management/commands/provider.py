@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, _ArgumentGroup
+from argparse import ArgumentParser, BooleanOptionalAction, _ArgumentGroup
 from typing import Any
 
 from django.db import transaction
@@ -27,8 +27,8 @@ from gateway.management.output import (
     secret_on_stdin,
     table,
 )
-from gateway.models import CAPABILITIES, AliasTarget, Provider
-from gateway.modelspec import ModelSpec, parse_model
+from gateway.models import AliasTarget, Provider
+from gateway.modelspec import FLAGS, ModelSpec, parse_model
 from gateway.operations import (
     PRIVATE,
     NewProvider,
@@ -57,6 +57,7 @@ PLAIN = (
     "auth_style",
     "auth_name",
     "docs_url",
+    "completions",
     "timeout",
     "connect_timeout",
     "first_event_timeout",
@@ -89,6 +90,9 @@ def _field_options(parser: ArgumentParser) -> None:
     parser.add_argument("--auth-name", metavar="NAME", help="header or parameter that carries the credential")
     parser.add_argument("--docs-url", metavar="URL")
     parser.add_argument(
+        "--completions", action=BooleanOptionalAction, default=None, help="whether it has legacy POST /completions"
+    )
+    parser.add_argument(
         "--timeout", type=int, metavar="SECONDS", help="for a plain answer; 0: the server's own setting"
     )
     parser.add_argument("--connect-timeout", type=int, metavar="SECONDS")
@@ -100,7 +104,7 @@ def _field_options(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="ID[=UPSTREAM][:FLAGS]",
-        help=f"a model; flags are of {', '.join(CAPABILITIES)}, separated by commas, !FLAG for an explicit no",
+        help=f"a model; flags are of {', '.join(FLAGS)}, separated by commas, !FLAG for an explicit no",
     )
 
 

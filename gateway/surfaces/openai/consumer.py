@@ -10,20 +10,14 @@ from gateway.events import Usage
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame
 from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object
 from gateway.surfaces.openai.parser import parse_chat
-from gateway.surfaces.pipeline import Surface
+from gateway.surfaces.pipeline import Cost, Surface
 
 
-class ChatCompletions(Surface):
-    name = "chat"
+class OpenAISurface(Surface):
+    """What all routes of OpenAI's have in common: how they say that something went wrong."""
 
-    def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
-        return parse_chat(raw, parameters.get("provider"))
-
-    def stream_encoder(self, chat: ChatRequest) -> ChunkEncoder:
-        return ChunkEncoder(chat)
-
-    def plain_encoder(self, chat: ChatRequest) -> ReplyEncoder:
-        return ReplyEncoder(chat)
+    def tell_cost(self, encoder: Any, cost: Cost) -> None:
+        encoder.cost = cost
 
     def error_body(self, error: GatewayError) -> bytes:
         return error_bytes(error)
@@ -36,6 +30,19 @@ class ChatCompletions(Surface):
 
     def estimated(self, chat: ChatRequest, chunks: int) -> Usage:
         return estimated(chat, chunks)
+
+
+class ChatCompletions(OpenAISurface):
+    name = "chat"
+
+    def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
+        return parse_chat(raw, parameters.get("provider"))
+
+    def stream_encoder(self, chat: ChatRequest) -> ChunkEncoder:
+        return ChunkEncoder(chat)
+
+    def plain_encoder(self, chat: ChatRequest) -> ReplyEncoder:
+        return ReplyEncoder(chat)
 
 
 chat_completions = ChatCompletions()

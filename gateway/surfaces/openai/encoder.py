@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import orjson
@@ -53,6 +54,15 @@ def usage_body(usage: Usage) -> dict[str, Any]:
     return body
 
 
+def priced(body: dict[str, Any], usage: Usage, cost: Callable[[Usage], float | None] | None) -> dict[str, Any]:
+    """The usage with what it costs in dollars, if that was asked for. A provider's own figure stands in for a price
+    that is not known; without either it is null."""
+    if cost is None:
+        return body
+    dollars = cost(usage)
+    return {**body, "cost": body.get("cost") if dollars is None else dollars}
+
+
 def estimated(chat: ChatRequest, completion_tokens: int) -> Usage:
     """For providers that say nothing: four bytes of the request to a token, chunks for what was answered."""
     size = len(orjson.dumps(chat.body.get("messages")))
@@ -62,11 +72,15 @@ def estimated(chat: ChatRequest, completion_tokens: int) -> Usage:
 class ChunkEncoder:
     """Encodes one stream. `usage` holds what was learnt of it once the stream is over."""
 
+    prefix = "chatcmpl"
+    # Set where usage is to say what it cost.
+    cost: Callable[[Usage], float | None] | None = None
+
     def __init__(self, chat: ChatRequest) -> None:
         self.usage: Usage | None = None
         self.chunks = 0
         self._chat = chat
-        self._id = f"chatcmpl-{os.urandom(14).hex()}"
+        self._id = f"{self.prefix}-{os.urandom(14).hex()}"
         self._created = int(time.time())
         self._model = chat.model
         self._provider = ""
@@ -111,7 +125,7 @@ class ChunkEncoder:
         self.usage = usage
         finish = self._chunk(self._finish.index, {}, self._finish.reason)
         self._finish = None
-        return self._with_usage(finish, usage_body(usage)) + DONE
+        return self._with_usage(finish, priced(usage_body(usage), usage, self.cost)) + DONE
 
     def _with_usage(self, finish: dict[str, Any], usage: dict[str, Any]) -> bytes:
         """Apart when the caller asked for it as OpenAI does, else on the finishing chunk."""
@@ -129,6 +143,8 @@ class ChunkEncoder:
         if self.usage is None:
             self.usage = estimated(self._chat, self.chunks)
         told = said.get("usage") if said and read_usage(said.get("usage")) else usage_body(self.usage)
+        if self.cost is not None:
+            return self._with_usage(event.finish, priced(told or {}, self.usage, self.cost))
         if self._chat.include_usage and event.usage:
             return event.finish_bytes + b"\n\n" + event.usage_bytes + b"\n\n"
         if not self._chat.include_usage and event.finish.get("usage"):
@@ -179,6 +195,8 @@ def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
 class ReplyEncoder:
     """Collects one plain answer."""
 
+    cost: Callable[[Usage], float | None] | None = None
+
     def __init__(self, chat: ChatRequest) -> None:
         self.usage: Usage | None = None
         self._chat = chat
@@ -226,7 +244,7 @@ class ReplyEncoder:
                 "model": self._model,
                 "provider": self._provider,
                 "choices": [self._choices[index] for index in sorted(self._choices)],
-                "usage": usage_body(self.usage),
+                "usage": priced(usage_body(self.usage), self.usage, self.cost),
             }
         )
 
@@ -239,6 +257,8 @@ class ReplyEncoder:
             said = sum(len(_content(choice)) for choice in body["choices"])
             self.usage = estimated(self._chat, max(1, said // 4))
             body["usage"], changed = usage_body(self.usage), True
+        if self.cost is not None:
+            body["usage"], changed = priced(body["usage"], self.usage, self.cost), True
         for choice in body["choices"]:
             message = choice.get("message")
             if "logprobs" not in choice:

@@ -239,6 +239,61 @@ def _operation(name: str, summary: str, parameters: list[Schema]) -> Schema:
     }
 
 
+TOKENS: Schema = {"type": "array", "items": {"type": "integer"}}
+STRINGS_OF: Schema = {"type": "array", "items": {"type": "string"}}
+TEXTS: Schema = {"oneOf": [{"type": "string"}, STRINGS_OF, TOKENS, {"type": "array", "items": TOKENS}]}
+MODEL: Schema = {"type": "string", "maxLength": 200, "description": "As in a chat."}
+CALLS: dict[str, tuple[str, list[str], dict[str, Schema]]] = {
+    "embeddings": (
+        "Create embeddings",
+        ["model", "input"],
+        {
+            "input": TEXTS,
+            "encoding_format": _nullable("string", examples=["float", "base64"]),
+            "dimensions": _nullable("integer", minimum=1),
+            "user": _nullable("string"),
+        },
+    ),
+    "completions": (
+        "Continue a text (legacy)",
+        ["model", "prompt"],
+        {
+            "prompt": TEXTS,
+            "stream": _nullable("boolean"),
+            "echo": _nullable("boolean"),
+            "suffix": _nullable("string"),
+            **{name: _nullable("integer") for name in ("max_tokens", "n", "best_of", "logprobs")},
+        },
+    ),
+    "moderations": (
+        "Classify texts",
+        ["input"],
+        {"input": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": ["string", "object"]}}]}},
+    ),
+    "rerank": (
+        "Order documents by a query",
+        ["model", "query", "documents"],
+        {
+            "query": {"type": "string"},
+            "documents": {"type": "array", "minItems": 1, "items": {"type": ["string", "object"]}},
+            "top_n": _nullable("integer", minimum=1),
+            "return_documents": _nullable("boolean"),
+        },
+    ),
+}
+
+
+def _call(name: str, parameters: list[Schema]) -> Schema:
+    summary, required, properties = CALLS[name]
+    body: Schema = {"type": "object", "required": required, "properties": {"model": MODEL, **properties}}
+    made = _operation(f"create{'Provider' if parameters else ''}{name.capitalize()}", summary, parameters)
+    made["tags"] = [name]
+    made["requestBody"]["content"]["application/json"]["schema"] = body
+    answer = {"description": "The provider's answer, or one in its form.", "headers": LIMIT_HEADERS}
+    made["responses"]["200"] = {**answer, "content": {"application/json": {"schema": {"type": "object"}}}}
+    return made
+
+
 PROVIDER_PARAMETER: Schema = {
     "name": "provider",
     "in": "path",
@@ -252,4 +307,6 @@ PATHS: dict[str, Schema] = {
             "createProviderChatCompletion", "Create a chat completion at one provider", [PROVIDER_PARAMETER]
         )
     },
+    **{f"/v1/{name}": {"post": _call(name, [])} for name in CALLS},
+    **{f"/api/{{provider}}/{name}": {"post": _call(name, [PROVIDER_PARAMETER])} for name in CALLS},
 }

@@ -46,12 +46,11 @@ IGNORED = (
     "image",
     "image_name",
     "raw",
-    "tool_emulation",
     "cache",
     "tool_calls",
     "models",
 )
-CONSUMED = frozenset((*IGNORED, "model", "provider", "stream", "extra_body", "usage"))
+CONSUMED = frozenset((*IGNORED, "model", "provider", "stream", "extra_body", "usage", "tool_emulation"))
 STEERING = frozenset((*IGNORED, "provider"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
@@ -109,14 +108,38 @@ def _check_depth(body: Any) -> None:
         ]
 
 
+def merged(body: dict[str, Any]) -> dict[str, Any]:
+    """The body with what its `extra_body` adds. Raises BadRequest."""
+    extra = body.get("extra_body")
+    if extra is None:
+        return body
+    if not isinstance(extra, dict):
+        raise ill_typed("extra_body", "an object")
+    return {**extra, **{key: value for key, value in body.items() if key != "extra_body"}}
+
+
+def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[str, Any]:
+    """What every request says in the same way, as arguments of a ChatRequest; never a stream. Raises BadRequest."""
+    return {
+        "model": _model(body),
+        "provider": path_provider or _provider(body),
+        "stream": False,
+        "include_usage": False,
+        "body": {key: value for key, value in body.items() if key not in CONSUMED},
+        "warnings": _ignored(body),
+        "include_cost": _asks_cost(body),
+    }
+
+
+def _asks_cost(body: dict[str, Any]) -> bool:
+    """OpenRouter's `usage: {"include": true}`."""
+    asked = body.get("usage")
+    return isinstance(asked, dict) and asked.get("include") is True
+
+
 def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
-    body = decode(raw)
-    extra = body.get("extra_body")
-    if extra is not None:
-        if not isinstance(extra, dict):
-            raise ill_typed("extra_body", "an object")
-        body = {**extra, **{key: value for key, value in body.items() if key != "extra_body"}}
+    body = merged(decode(raw))
     model = _model(body)
     _check_messages(body)
     if "tools" in body or "tool_choice" in body:
@@ -124,6 +147,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     _check_plain_fields(body)
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
+    emulate = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
     return ChatRequest(
         model=model,
         provider=path_provider or _provider(body),
@@ -131,6 +155,9 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
         warnings=_ignored(body),
+        plain=emulate is None,
+        emulate_tools=emulate,
+        include_cost="usage" in body and _asks_cost(body),
     )
 
 

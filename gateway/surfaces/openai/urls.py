@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from gateway.surfaces.openai import views
+from gateway.surfaces.openai import calls, completions, views
 from gateway.surfaces.openai.consumer import chat_completions
 
 # Hot routes first: Channels' router tries them one after the other.
@@ -13,6 +13,10 @@ streamed_urlpatterns = [
     path("v1/chat/completions", chat_completions),  # type: ignore[arg-type]
     re_path(r"^v1/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
     re_path(r"^api/(?P<provider>[^/]+)/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
+    re_path(r"^(?:v1|api/(?P<provider>[^/]+))/completions/?\Z", completions.completions),  # type: ignore[arg-type]
+    re_path(r"^(?:v1|api/(?P<provider>[^/]+))/embeddings/?\Z", calls.embeddings),  # type: ignore[arg-type]
+    re_path(r"^(?:v1|api/(?P<provider>[^/]+))/moderations/?\Z", calls.moderations),  # type: ignore[arg-type]
+    re_path(r"^(?:v1|api/(?P<provider>[^/]+))/rerank/?\Z", calls.rerank),  # type: ignore[arg-type]
 ]
 
 urlpatterns = [

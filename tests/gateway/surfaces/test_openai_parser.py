@@ -38,7 +38,7 @@ def test_it_works() -> None:
 
 
 def test_fields_that_steer_us_are_taken_out() -> None:
-    chat = parse(**dict.fromkeys(CONSUMED - {"model", "stream", "extra_body"}, "x"), user="u")
+    chat = parse(**dict.fromkeys(CONSUMED - {"model", "stream", "extra_body", "tool_emulation"}, "x"), user="u")
     assert set(chat.body) == {"messages", "user"}
     assert set(chat.warnings) == set(IGNORED)
 

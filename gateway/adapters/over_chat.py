@@ -1,0 +1,83 @@
+"""Legacy completions asked as chats, over any adapter: each prompt is what a user says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from gateway.adapters.base import Adapter
+from gateway.chat import ChatRequest
+from gateway.completions import MAX_PROMPTS, CompletionRequest
+from gateway.errors import UnsupportedParameter
+from gateway.events import Event, Failed, RawChunks, RawClosing, RawReply, Started, Usage
+from gateway.targets import Target
+from gateway.tokens import summed
+from gateway.upstream import Upstream
+
+
+class OverChat:
+    local = False
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.label = adapter.label
+        self._adapter = adapter
+
+    async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
+        assert isinstance(chat, CompletionRequest)
+        found: list[Event] = []
+        spent = Spent()
+        for first, part in parts(target, chat):
+            for event in await self._adapter.complete(upstream, target, part):
+                found.extend(spent.passed(event, first))
+        return [*found, *spent.told()]
+
+    async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
+        assert isinstance(chat, CompletionRequest)
+        spent = Spent()
+        for first, part in parts(target, chat):
+            async with aclosing(self._adapter.stream(upstream, target, part)) as events:
+                async for event in events:
+                    for passed in spent.passed(event, first):
+                        yield passed
+        for event in spent.told():
+            yield event
+
+
+class Spent:
+    """Sums the usage of several chats."""
+
+    def __init__(self) -> None:
+        self._parts: list[Usage] = []
+
+    def passed(self, event: Event, first: int) -> Iterator[Event]:
+        """The event as one of the whole answer, whose choices of this chat begin with `first`."""
+        if isinstance(event, Usage):
+            self._parts.append(event)
+        elif first and not isinstance(event, (Started, Failed, RawChunks, RawClosing, RawReply)):
+            yield replace(event, index=event.index + first)
+        else:
+            yield event
+
+    def told(self) -> Iterator[Event]:
+        if self._parts:
+            yield summed(self._parts)
+
+
+def parts(target: Target, request: CompletionRequest) -> list[tuple[int, ChatRequest]]:
+    """A chat for each prompt, with the index of its first choice. Raises UnsupportedParameter."""
+    legacy, why = request.legacy, "it is asked as a chat."
+    if legacy.get("suffix"):
+        raise UnsupportedParameter(target.provider, "suffix", why)
+    if legacy.get("logprobs") is not None:
+        raise UnsupportedParameter(target.provider, "logprobs", why)
+    if (legacy.get("best_of") or 1) > request.choices:
+        raise UnsupportedParameter(target.provider, "best_of", why)
+    if legacy.get("max_tokens") == 0:
+        raise UnsupportedParameter(target.provider, "max_tokens", "a chat answers at least one token.")
+    prompts = request.prompts
+    if not all(isinstance(prompt, str) for prompt in prompts):
+        raise UnsupportedParameter(target.provider, "prompt", "tokens cannot be asked as a chat.")
+    if len(prompts) > MAX_PROMPTS:
+        raise UnsupportedParameter(target.provider, "prompt", f"at most {MAX_PROMPTS} prompts are asked as chats.")
+    return [(at * request.choices, request.chat(prompt)) for at, prompt in enumerate(prompts)]

@@ -1,0 +1,196 @@
+"""What the gateway does for models that cannot: the pieces by themselves, wherever a stream is cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.answer_schema import Check, bounded
+from gateway.chat import AnswerFormat, ChatRequest
+from gateway.errors import UpstreamRejected
+from gateway.events import Event, Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from gateway.prompted_tools import ToolFilter, with_tools
+from gateway.think_tags import ThinkFilter
+
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "Weather", "parameters": {}}}
+CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
+OSLO = ("weather", {"city": "Oslo"})
+
+
+def chat(**body: Any) -> ChatRequest:
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": [WEATHER], **body}
+    return ChatRequest("m", None, True, False, body)
+
+
+def cut(text: str, places: list[int]) -> list[str]:
+    at = sorted({place % (len(text) + 1) for place in places})
+    return [text[start:end] for start, end in zip([0, *at], [*at, len(text)], strict=True)]
+
+
+def through(filtering: Any, pieces: list[str]) -> list[Event]:
+    events = [*(TextDelta(piece) for piece in pieces), Finished("stop")]
+    return [passed for event in events for passed in filtering.take(event)]
+
+
+def told(events: list[Event]) -> tuple[str, str, list[tuple[str, Any]], str]:
+    """Text, reasoning, calls and the reason."""
+    calls = [(event.name, orjson.loads(event.arguments)) for event in events if isinstance(event, ToolCallDelta)]
+    return (
+        "".join(event.text for event in events if isinstance(event, TextDelta)),
+        "".join(event.text for event in events if isinstance(event, ReasoningDelta)),
+        calls,  # type: ignore[return-value]
+        next(event.reason for event in events if isinstance(event, Finished)),
+    )
+
+
+THOUGHTS = [
+    ("<think>why</think>\n\nbecause", "because", "why"),
+    ("\n<think>\nwhy</think>", "", "\nwhy"),
+    ("<think>never ended </thi", "", "never ended </thi"),
+    ("plain", "plain", ""),
+    ("<thin", "<thin", ""),
+    ("<b>bold</b>", "<b>bold</b>", ""),
+    ("The tag <think>x</think> is text here", "The tag <think>x</think> is text here", ""),
+    ("", "", ""),
+]
+ANSWERS = [
+    (CALL, "", [OSLO]),
+    (f"I look.\n{CALL}", "I look.", [OSLO]),
+    (f"{CALL}\n{CALL}", "", [OSLO, OSLO]),
+    (f"{CALL}<tool_result>invented</tool_result>", "", [OSLO]),
+    (CALL.removesuffix("</tool_call>"), "", [OSLO]),
+    ('{"name": "weather", "arguments": {"city": "Oslo"}}', "", [OSLO]),
+    ('```json\n{"tool_calls": [{"name": "weather", "arguments": "{\\"city\\": \\"Oslo\\"}"}]}\n```', "", [OSLO]),
+    ('<tool_call>{"function": {"name": "weather", "parameters": {"city": "Oslo"}}}</tool_call>', "", [OSLO]),
+    ('<tool_call>{"name": "other"}</tool_call>!', '<tool_call>{"name": "other"}</tool_call>!', []),
+    ("<tool_call>nonsense", "<tool_call>nonsense", []),
+    ('{"rain": true}', '{"rain": true}', []),
+    ("```python\nprint()\n```", "```python\nprint()\n```", []),
+    ("```js", "```js", []),
+    ("It rains <tool", "It rains <tool", []),
+    ('<tool_call>{"name": "weather"}</tool_call>', "", [("weather", {})]),
+    ('<tool_call>{"name": "weather", "arguments": [1]}</tool_call>', None, []),
+    ("", "", []),
+]
+
+
+@given(st.sampled_from(THOUGHTS), st.lists(st.integers(0, 200)))
+def test_thoughts_are_told_from_text_wherever_they_are_cut(case: tuple[str, str, str], places: list[int]) -> None:
+    whole, text, reasoning = case
+    assert told(through(ThinkFilter(), cut(whole, places)))[:2] == (text, reasoning)
+
+
+@given(st.sampled_from(ANSWERS), st.lists(st.integers(0, 200)))
+def test_calls_are_told_from_text_wherever_they_are_cut(case: tuple[Any, Any, Any], places: list[int]) -> None:
+    whole, text, calls = case
+    found = told(through(ToolFilter(chat()), cut(whole, places)))
+    assert found[0] == (whole if text is None else text)
+    assert found[2] == calls
+    assert found[3] == ("tool_calls" if calls else "stop")
+
+
+@given(st.text(alphabet="<>/tool_callthink{}[]`\"' \nab"), st.lists(st.integers(0, 200)))
+@settings(max_examples=300)
+def test_no_text_is_lost_or_made_up(text: str, places: list[int]) -> None:
+    assert told(through(ToolFilter(chat()), cut(text, places)))[0] == text
+    found = told(through(ThinkFilter(), cut(text, places)))
+    assert found[0].strip() + found[1].strip() == text.strip() or "think>" in text
+
+
+def test_what_cannot_be_a_call_is_not_held_back() -> None:
+    filtering = ToolFilter(chat())
+    assert list(filtering.take(TextDelta("It "))) == [TextDelta("It ")]
+    assert list(filtering.take(TextDelta("rains <"))) == [TextDelta("rains ")]
+    assert list(filtering.take(TextDelta("b>"))) == [TextDelta("<b>")]
+
+
+def test_ids_are_ours_and_differ() -> None:
+    events = through(ToolFilter(chat()), [CALL, CALL])
+    ids = [event.id for event in events if isinstance(event, ToolCallDelta)]
+    assert len(set(ids)) == 2
+    assert all(str(found).startswith("call_") for found in ids)
+    positions = [event.position for event in events if isinstance(event, ToolCallDelta)]
+    assert positions == [0, 1]
+
+
+def test_the_choice_of_a_tool_is_respected() -> None:
+    def calls(text: str, **body: Any) -> Any:
+        return told(through(ToolFilter(chat(**body)), [text]))[2]
+
+    named = {"type": "function", "function": {"name": "weather"}}
+    assert calls(CALL, tool_choice="none") == []
+    assert calls(CALL + CALL, parallel_tool_calls=False) == [OSLO]
+    assert calls('{"city": "Oslo"}', tool_choice=named) == [OSLO]
+    assert calls(CALL, tool_choice={"type": "function", "function": {"name": "other"}}) == []
+    assert "weather" not in str(with_tools(chat(tool_choice="none")))
+    assert "You must call the tool weather" in str(with_tools(chat(tool_choice=named)))
+    assert "You must call a tool" in str(with_tools(chat(tool_choice="required")))
+
+
+def test_what_was_called_and_returned_becomes_text() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "I look.", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+        {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "no"}], "is_error": True},
+        {"role": "user", "content": "and?"},
+    ]
+    body = with_tools(chat(messages=messages, tool_choice="auto", parallel_tool_calls=True, temperature=1))
+    system, user, assistant, results, last = body["messages"]
+    assert system["content"][0]["text"] == "Be kind."
+    assert '"weather"' in system["content"][1]["text"]
+    assert assistant == {"role": "assistant", "content": f"I look.\n{CALL}"}
+    assert results["role"] == "user"
+    assert results["content"] == (
+        '<tool_result name="weather">\nrain\n</tool_result>\n<tool_result error="true">\nno\n</tool_result>'
+    )
+    assert (user["content"], last["content"]) == ("hi", "and?")
+    assert body.keys() == {"messages", "temperature"}
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "pattern": {"type": "integer"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('{"name": "Ada"}', True),
+        ('```json\n{"name": "Ada", "pattern": 1}\n```', True),
+        ('{"name": 1}', False),
+        ('{"name": "Ada", "more": 1}', False),
+        ("Here you are: {}", False),
+        ("", False),
+        ("[]", False),
+    ],
+)
+def test_answers_are_checked_by_their_schema(text: str, fits: bool) -> None:
+    found, fault = Check(AnswerFormat("json_schema", "person", PERSON)).read(text)
+    assert (not fault) is fits
+    if fits:
+        assert orjson.loads(found)["name"] == "Ada"
+
+
+def test_expressions_of_callers_are_not_run() -> None:
+    evil = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}, "patternProperties": {}}
+    assert "^(a+)+$" not in str(bounded(evil))
+    assert bounded(PERSON) == PERSON
+    text = orjson.dumps({"a": "a" * 40 + "!"}).decode()
+    assert Check(AnswerFormat("json_schema", "x", evil)).read(text)[1] == ""
+
+
+@pytest.mark.parametrize("schema", [{"type": "nonsense"}, {"$ref": "http://127.0.0.1:9/x"}, {"$ref": "#/$defs/no"}])
+def test_a_schema_that_cannot_be_used_names_its_parameter(schema: Any) -> None:
+    with pytest.raises(UpstreamRejected) as caught:
+        Check(AnswerFormat("json_schema", "x", schema)).read("{}")
+    assert caught.value.param == "response_format"
