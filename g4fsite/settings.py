@@ -76,6 +76,7 @@ CORS_ALLOW_CREDENTIALS = False
 CORS_EXPOSE_HEADERS = [
     "x-request-id",
     "openai-processing-ms",
+    "x-gateway-attempts",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
@@ -129,6 +130,7 @@ UPSTREAM_TIMEOUT = env_int("G4F_TIMEOUT", 600, low=1)
 STREAM_FIRST_EVENT_SECONDS = env_int("STREAM_FIRST_EVENT_SECONDS", 300, low=1)
 STREAM_GAP_SECONDS = env_int("STREAM_GAP_SECONDS", 120, low=1)
 STREAM_TOTAL_SECONDS = env_int("STREAM_TOTAL_SECONDS", 3600, low=1)
+FAILOVER_CONTENT_POLICY = env_bool("FAILOVER_CONTENT_POLICY")
 IGNORED_PROVIDERS = [name.lower() for name in env_list("G4F_IGNORED_PROVIDERS")]
 G4F_API_KEY = env_str("G4F_API_KEY")
 

@@ -114,6 +114,16 @@ class AnswerFormat:
     strict: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """Which providers a caller wants (OpenRouter's `provider` object). Names are in lower case; `only` None: any."""
+
+    order: tuple[str, ...] = ()
+    only: frozenset[str] | None = None
+    ignore: frozenset[str] = frozenset()
+    allow_fallbacks: bool = True
+
+
 @dataclass(slots=True)
 class ChatRequest:
     """A checked request. `body` is OpenAI's form without the fields that steer the gateway.
@@ -128,6 +138,9 @@ class ChatRequest:
     body: Mapping[str, Any] = field(repr=False)
     warnings: tuple[str, ...] = ()
     raw: bool = True
+    preferences: Preferences | None = None
+    # Models that may answer when `model` does not.
+    fallbacks: tuple[str, ...] = ()
 
     def messages(self) -> tuple[Message, ...]:
         return tuple(_message(item) for item in self.body["messages"])

@@ -4,73 +4,85 @@ after that a failure is `Failed`, never two answers glued together."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import Adapter
 from gateway.breaker import breaker
+from gateway.busy import busy
 from gateway.chat import ChatRequest
-from gateway.errors import GatewayError, UpstreamBroken, UpstreamError
+from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, Failed, Started
+from gateway.failover import Failover, classified
 from gateway.targets import Target
 from gateway.upstream import Upstream
 from gateway.usage import Tally
 
 Targets = tuple[Target, ...]
+NOT_COUNTED = nullcontext()
 
 
 async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> Sequence[Event]:
     """A whole answer, after `Started`. Raises the first target's error when none of them answers."""
-    first_error: GatewayError | None = None
-    for target in breaker.order(targets):
+    failover: Failover | None = None
+    left = breaker.order(targets)
+    while left:
+        target, left = left[0], left[1:]
         breaker.trying(target)
         tally.trying(target)
         try:
-            events = await _adapter(target).complete(upstream, target, chat)
-        except UpstreamError as error:
-            _failed(target, error, tally)
-            first_error = first_error or error
-            if not error.fallback:
-                break
+            with _counted(target, targets):
+                events = await _adapter(target).complete(upstream, target, chat)
+        except UpstreamError as caught:
+            error = _failed(target, caught, tally)
+            failover = failover or Failover(error)
+            left = failover.left(target, error, left)
         else:
             _answered(target, tally)
             return (Started(target.provider, target.public_id), *events)
-    assert first_error is not None, "routing gives at least one target"
-    raise first_error
+    assert failover is not None, "routing gives at least one target"
+    raise failover.error
 
 
 async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> AsyncGenerator[Event, None]:
     """Raises the first target's error when none of them starts."""
-    first_error: GatewayError | None = None
-    for target in breaker.order(targets):
+    failover: Failover | None = None
+    left = breaker.order(targets)
+    while left:
+        target, left = left[0], left[1:]
         breaker.trying(target)
         tally.trying(target)
         started = False
         try:
-            events = _adapter(target).stream(upstream, target, chat)
-            try:
-                async for event in events:
-                    if not started:
-                        started = True
-                        tally.spoke()
-                        yield Started(target.provider, target.public_id)
-                    yield event
-            finally:
-                await events.aclose()
+            with _counted(target, targets):
+                events = _adapter(target).stream(upstream, target, chat)
+                try:
+                    async for event in events:
+                        if not started:
+                            started = True
+                            tally.spoke()
+                            yield Started(target.provider, target.public_id)
+                        yield event
+                finally:
+                    await events.aclose()
             if not started:
                 raise UpstreamBroken(f"{target.provider} gave no answer.")
-        except UpstreamError as error:
-            _failed(target, error, tally)
+        except UpstreamError as caught:
+            error = _failed(target, caught, tally)
             if started:
                 yield Failed(error)
                 return
-            first_error = first_error or error
-            if not error.fallback:
-                break
+            failover = failover or Failover(error)
+            left = failover.left(target, error, left)
         else:
             _answered(target, tally)
             return
-    assert first_error is not None, "routing gives at least one target"
-    raise first_error
+    assert failover is not None, "routing gives at least one target"
+    raise failover.error
+
+
+def _counted(target: Target, targets: Targets) -> AbstractContextManager[None]:
+    return NOT_COUNTED if len(targets) == 1 else busy.one(target.model_id)
 
 
 def _adapter(target: Target) -> Adapter:
@@ -80,9 +92,11 @@ def _adapter(target: Target) -> Adapter:
     return adapter
 
 
-def _failed(target: Target, error: UpstreamError, tally: Tally) -> None:
+def _failed(target: Target, error: UpstreamError, tally: Tally) -> UpstreamError:
+    error = classified(error)
     breaker.failed(target, error)
     tally.tried(error)
+    return error
 
 
 def _answered(target: Target, tally: Tally) -> None:

@@ -256,6 +256,7 @@ def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePo
             credential=credential,
             asks_usage=provider.asks_usage,
             prices=prices,
+            context_length=row.context_length,
         )
 
 

@@ -60,5 +60,7 @@ class Target:
     credential: str = field(default="", repr=False)
     asks_usage: bool = True
     prices: tuple[PricePolicy, ...] = ()
+    # Tokens; None: unknown.
+    context_length: int | None = None
     # What the upstream client has worked out for this target: heads of requests, by path and kind.
     prepared: dict[tuple[str, bool], Any] = field(default_factory=dict, repr=False, compare=False)

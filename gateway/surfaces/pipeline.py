@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Protocol
 
 from gateway import relay
@@ -17,7 +18,7 @@ from gateway.errors import GatewayError, ServerStopping
 from gateway.events import Event, Failed, Usage
 from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
-from gateway.routing import targets_for
+from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.exchange import STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
 from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
@@ -115,7 +116,7 @@ class Surface:
         principal = await authenticate_scope(scope)
         exchange.check_json()
         chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
-        targets = targets_for(store.current, chat.model, chat.provider, principal)
+        targets = targets_of(store.current, chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
         tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
         await self._serve(exchange, principal, chat, targets, tally)
@@ -142,6 +143,8 @@ class Surface:
         """Books the request exactly once, however it ends."""
         encoder = self.stream_encoder(chat) if chat.stream else None
         tally.begin(targets[0])
+        if len(targets) > 1:
+            exchange.late_headers = partial(_attempts, tally)
         try:
             if encoder is not None:
                 await self._stream(exchange, chat, targets, tally, encoder)
@@ -213,6 +216,11 @@ def note(scope: Scope, error: GatewayError) -> None:
         marks = {"request_id": request_id, "path": scope["path"]}
         log.warning("answered %s %s: %s", error.status, error.code, error.message, extra=marks)
         error.named(request_id)
+
+
+def _attempts(tally: Tally) -> list[tuple[bytes, bytes]]:
+    told = tally.told()
+    return [(b"x-gateway-attempts", told.encode("ascii", "replace"))] if told else []
 
 
 def _headers(exchange: Exchange, chat: ChatRequest) -> list[tuple[bytes, bytes]]:
