@@ -48,6 +48,11 @@ class Breaker:
         now = self._clock()
         return now < state.open_until or now < state.probing_until
 
+    def pause(self, target: Target) -> float:
+        """Seconds until it is tried in its turn again; 0 when it is well."""
+        state = self._states.get(_key(target))
+        return 0.0 if state is None else max(0.0, max(state.open_until, state.probing_until) - self._clock())
+
     def trying(self, target: Target) -> None:
         """Marks the probe of a target whose time is over, so that only one request carries the risk."""
         if not self._states:

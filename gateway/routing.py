@@ -111,7 +111,7 @@ def candidates(snapshot: Snapshot, model: str, provider: str | None, principal: 
     if entries:
         return _entries(entries)
     # Before plain ids: no provider's list of models may take over another one's name.
-    owner = _owner(snapshot, model)
+    owner = owner_of(snapshot, model)
     if owner is not None:
         return _alone(_of_provider(owner, model.partition("/")[2], principal))
     found = snapshot.by_model.get(model)
@@ -132,7 +132,7 @@ def _by_priority(models: Iterable[ModelPolicy]) -> list[Candidate]:
     return [Candidate(model.provider.priority, model.provider.weight, model) for model in models]
 
 
-def _owner(snapshot: Snapshot, model: str) -> ProviderPolicy | None:
+def owner_of(snapshot: Snapshot, model: str) -> ProviderPolicy | None:
     """The provider that is meant by its exact name, or by `Provider/model` with a model of its own."""
     name, slash, rest = model.partition("/")
     provider = snapshot.by_name.get(name.lower())
