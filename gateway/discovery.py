@@ -32,9 +32,10 @@ NO_LIST = {404, 405, 501}
 class DiscoveryFailed(Exception):
     """The provider could not be asked; the message is a sentence without secrets."""
 
-    def __init__(self, message: str, *, no_list: bool = False) -> None:
+    def __init__(self, message: str, *, no_list: bool = False, unreachable: bool = False) -> None:
         super().__init__(message)
         self.message = message
+        self.unreachable = unreachable
         self.no_list = no_list
 
 
@@ -151,7 +152,7 @@ def _ask(endpoint: Endpoint, credential: str, method: str, location: str, body: 
     except DiscoveryFailed as failure:
         raise DiscoveryFailed(f"{endpoint.name}: {failure.message}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise DiscoveryFailed(f"{endpoint.name}: {_fault(error)}") from None
+        raise DiscoveryFailed(f"{endpoint.name}: {_fault(error)}", unreachable=True) from None
 
 
 def _first_reply(client: httpx.Client, addresses: list[str], method: str, url: httpx.URL, **parts: Any) -> _Reply:
