@@ -23,6 +23,7 @@ NUMBERS = ("weight", "connect_timeout")
 OPTIONAL_NUMBERS = ("priority", "timeout", "first_event_timeout", "gap_timeout")
 MAPS = ("headers", "query")
 FIELDS = (*TEXTS, *SWITCHES, *NUMBERS, *OPTIONAL_NUMBERS, *MAPS)
+MODEL_LIMITS = ("requests_per_minute", "tokens_per_minute")
 AMOUNTS = ("input", "cached_input", "output", "reasoning")
 SECRET_NAME = re.compile(r"key|token|secret|auth|passw|cookie|credential|signature", re.IGNORECASE)
 KEEP = {"keep": True}
@@ -91,6 +92,7 @@ def _model(row: ProviderModel) -> dict[str, Any]:
         found["flags"] = flags
     if row.context_length:
         found["context_length"] = row.context_length
+    found |= {name: getattr(row, name) for name in MODEL_LIMITS if getattr(row, name)}
     prices = [_price(price) for price in sorted(row.prices.all(), key=lambda price: price.valid_from)]
     return found | ({"prices": prices} if prices else {})
 

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Max
 from django.db.models.functions import Lower
 
+from gateway.models.keys import per_minute
 from gateway.network import check_base_url, check_proxy_url
 from gateway.secrets import EncryptedField
 
@@ -181,6 +182,8 @@ class ProviderModel(models.Model):
     reasoning = models.BooleanField(null=True, blank=True)
     embeddings = models.BooleanField(null=True, blank=True)
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
+    requests_per_minute = per_minute()
+    tokens_per_minute = per_minute()
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from gateway import relay
 from gateway.authentication import Principal, authenticate_scope
+from gateway.breaker import breaker
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, ServerStopping
 from gateway.events import Event, Failed, Usage
@@ -129,8 +130,9 @@ class Surface:
             live = Live(principal, watch.loop, watch.cut, chat.stream)
             answers.enter(live)
             try:
-                if limits:
-                    admission = await limiter.admit(limits, chat)
+                if limits or store.current.limits_models:
+                    targets = breaker.order(targets)
+                    admission, targets = await limiter.admit_somewhere(limits, targets, chat)
                     exchange.limit_headers = limit_headers(admission.standings)
                 await self._answer(exchange, chat, targets, tally)
             finally:

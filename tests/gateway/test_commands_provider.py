@@ -91,7 +91,7 @@ class TestAdd:
         assert data["query"] == {"api-version": "2"}
         assert data["models"][0] | {"context_length": 0} == {
             "id": "a", "upstream": "up/a", "enabled": True, "flags": {"vision": True, "tools": False},
-            "context_length": 0,
+            "context_length": 0, "requests_per_minute": None, "tokens_per_minute": None,
         }  # fmt: skip
         assert data["models"][1]["id"] == "llama3.1:8b"
         assert (data["priority"], data["weight"], data["asks_usage"], data["enabled"]) == (7, 3, False, False)
