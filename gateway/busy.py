@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 
 class Busy:
     """Counts only requests that had a choice: others could go nowhere else, and need not pay for being counted."""
@@ -18,17 +15,15 @@ class Busy:
     def at(self, model_id: int) -> int:
         return self._under_way.get(model_id, 0)
 
-    @contextmanager
-    def one(self, model_id: int) -> Iterator[None]:
+    def enter(self, model_id: int) -> None:
         self._under_way[model_id] = self._under_way.get(model_id, 0) + 1
-        try:
-            yield
-        finally:
-            left = self._under_way[model_id] - 1
-            if left:
-                self._under_way[model_id] = left
-            else:
-                del self._under_way[model_id]
+
+    def leave(self, model_id: int) -> None:
+        left = self._under_way[model_id] - 1
+        if left:
+            self._under_way[model_id] = left
+        else:
+            del self._under_way[model_id]
 
 
 busy = Busy()

@@ -4,7 +4,6 @@ after that a failure is `Failed`, never two answers glued together."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import Adapter
@@ -19,20 +18,21 @@ from gateway.upstream import Upstream
 from gateway.usage import Tally
 
 Targets = tuple[Target, ...]
-NOT_COUNTED = nullcontext()
 
 
 async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> Sequence[Event]:
     """A whole answer, after `Started`. Raises the first target's error when none of them answers."""
     failover: Failover | None = None
     left = breaker.order(targets)
+    counted = len(targets) > 1
     while left:
         target, left = left[0], left[1:]
         breaker.trying(target)
         tally.trying(target)
+        if counted:
+            busy.enter(target.model_id)
         try:
-            with _counted(target, targets):
-                events = await _adapter(target).complete(upstream, target, chat)
+            events = await _adapter(target).complete(upstream, target, chat)
         except UpstreamError as caught:
             error = _failed(target, caught, tally)
             failover = failover or Failover(error)
@@ -40,6 +40,9 @@ async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tall
         else:
             _answered(target, tally)
             return (Started(target.provider, target.public_id), *events)
+        finally:
+            if counted:
+                busy.leave(target.model_id)
     assert failover is not None, "routing gives at least one target"
     raise failover.error
 
@@ -48,23 +51,25 @@ async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally:
     """Raises the first target's error when none of them starts."""
     failover: Failover | None = None
     left = breaker.order(targets)
+    counted = len(targets) > 1
     while left:
         target, left = left[0], left[1:]
         breaker.trying(target)
         tally.trying(target)
+        if counted:
+            busy.enter(target.model_id)
         started = False
         try:
-            with _counted(target, targets):
-                events = _adapter(target).stream(upstream, target, chat)
-                try:
-                    async for event in events:
-                        if not started:
-                            started = True
-                            tally.spoke()
-                            yield Started(target.provider, target.public_id)
-                        yield event
-                finally:
-                    await events.aclose()
+            events = _adapter(target).stream(upstream, target, chat)
+            try:
+                async for event in events:
+                    if not started:
+                        started = True
+                        tally.spoke()
+                        yield Started(target.provider, target.public_id)
+                    yield event
+            finally:
+                await events.aclose()
             if not started:
                 raise UpstreamBroken(f"{target.provider} gave no answer.")
         except UpstreamError as caught:
@@ -77,12 +82,11 @@ async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally:
         else:
             _answered(target, tally)
             return
+        finally:
+            if counted:
+                busy.leave(target.model_id)
     assert failover is not None, "routing gives at least one target"
     raise failover.error
-
-
-def _counted(target: Target, targets: Targets) -> AbstractContextManager[None]:
-    return NOT_COUNTED if len(targets) == 1 else busy.one(target.model_id)
 
 
 def _adapter(target: Target) -> Adapter:

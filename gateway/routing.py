@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -25,8 +25,7 @@ AUTOMATIC = ("", "default")
 NOT_CHAT = ("image", "audio", "video", "embeddings")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A model that may answer. Lower ranks come first, strictly; `weight` is its share among those of its rank."""
 
     rank: int
@@ -64,8 +63,12 @@ def targets_for(
 ) -> tuple[Target, ...]:
     """Raises ProviderNotFound, ModelNotFound, NotAllowed or Unavailable; never returns an empty tuple."""
     found = candidates(snapshot, model, provider, principal)
-    chosen = ordered(found) if preferences is None else preferred(ordered(found), preferences)
-    targets = chosen[0].targets if len(chosen) == 1 else tuple(target for item in chosen for target in item.targets)
+    if len(found) == 1 and preferences is None:
+        targets = found[0].model.targets
+    else:
+        chosen: Sequence[ModelPolicy] = ordered(found)
+        chosen = chosen if preferences is None else preferred(chosen, preferences)
+        targets = tuple(target for item in chosen for target in item.targets)
     if not targets:
         raise Unavailable("No credential is configured for this model.", code="no_credential", should_retry=False)
     return targets

@@ -74,8 +74,9 @@ def test_it_gives_the_order_that_routing_gives() -> None:
 def test_equals_have_shares_and_what_is_under_way() -> None:
     make("A", "m", priority=10, weight=3)
     b = make("B", "m", priority=10, weight=1)
-    with busy.one(b.models.get().pk):
-        first, second = told("m").steps
+    busy.enter(b.models.get().pk)
+    first, second = told("m").steps
+    busy.leave(b.models.get().pk)
     assert (first.provider, first.share, first.under_way) == ("A", 75, 0)
     assert (second.provider, second.share, second.under_way) == ("B", 25, 1)
     assert "25 % of requests" in second.why

@@ -248,9 +248,13 @@ def test_among_equals_the_one_with_less_under_way_for_its_weight_is_first() -> N
     make("B", "m", priority=10, weight=1)
     make("Last", "m", priority=20)
     a, b = (ProviderModel.objects.get(provider__name=name).pk for name in "AB")
-    with busy.one(b):
-        assert {asked("m")[0] for _ in range(20)} == {"A/m"}
-        with busy.one(a), busy.one(a), busy.one(a), busy.one(a):
-            assert {asked("m")[0] for _ in range(20)} == {"B/m"}
-            assert asked("m")[-1] == "Last/m"
+    under_way = [b, a, a, a, a]
+    busy.enter(b)
+    assert {asked("m")[0] for _ in range(20)} == {"A/m"}
+    for model in under_way[1:]:
+        busy.enter(model)
+    assert {asked("m")[0] for _ in range(20)} == {"B/m"}
+    assert asked("m")[-1] == "Last/m"
+    for model in under_way:
+        busy.leave(model)
     assert not busy

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from gateway.breaker import breaker
+from gateway.busy import busy
 from gateway.models import UsageEvent
 from gateway.usage import writer
 from tests.support import answers
@@ -163,6 +164,7 @@ def test_no_caller_sees_a_failure_that_somebody_could_have_served(gateway: LiveG
     for call in flaky.calls:
         calls[call.number].append(call)
     rows = rows_of(seen)
+    assert not busy
     for number, one in enumerate(seen):
         judge(flaky, number, one, calls[number])
         check_row(rows[one.request_id], number, one, calls[number])
