@@ -63,7 +63,9 @@ class Failover:
     def _second_opinion(self, failed: Target, error: UpstreamError, targets: Targets) -> Targets:
         if error.status in CALLERS_FAULT:
             self._opinions += 1
-        return _elsewhere(failed, targets) if self._opinions < OPINIONS else ()
+        # Another account may have what this one has not, but another model is the better guess.
+        later = sorted(targets, key=lambda target: target.model_id == failed.model_id)
+        return tuple(later) if self._opinions < OPINIONS else ()
 
 
 def _elsewhere(failed: Target, targets: Targets) -> Targets:

@@ -172,3 +172,12 @@ def test_preferences_and_further_models_steer_a_request(
 def test_providers_words_are_understood(said: str, code: str) -> None:
     assert classified(UpstreamRejected(said)).code == code
     assert classified(UpstreamRejected(said, code="their_own")).code == "their_own"
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
+def test_where_there_is_nobody_else_another_credential_is_asked(
+    gateway: LiveGateway, provider: ScriptedProvider, status: int
+) -> None:
+    provider.enqueue(answers.error(status))
+    gateway.add_provider(provider, "m", credentials=("sk-upstream-1", "sk-upstream-2"))
+    assert ask(gateway).status_code == 200
