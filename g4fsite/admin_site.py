@@ -17,11 +17,12 @@ from django.db import DataError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from g4fsite.pages import database_away
 from gateway.overview import PERIODS, overview
+from gateway.route_page import may_explain, route_context
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,17 @@ class GatewayAdminSite(AdminSite):
 
     def logout(self, request: HttpRequest, extra_context: Any = None) -> HttpResponseBase:  # type: ignore[override]
         return LogoutView.as_view(next_page=settings.ACCOUNT_LOGOUT_REDIRECT_URL)(request)
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        return [path("route/", self.admin_view(self.route), name="route"), *super().get_urls()]
+
+    def route(self, request: HttpRequest) -> TemplateResponse:
+        """Where a request would go."""
+        if not may_explain(request):
+            raise PermissionDenied
+        context = {**self.each_context(request), "title": "Where a request goes", **route_context(request)}
+        request.current_app = self.name
+        return TemplateResponse(request, "admin/gateway/route.html", context)
 
     def index(self, request: HttpRequest, extra_context: Any = None) -> TemplateResponse:
         context = {**(extra_context or {})}

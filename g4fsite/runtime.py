@@ -1,4 +1,4 @@
-"""What runs beside the requests of one process: the configuration's watcher and the usage writer.
+"""What runs beside the requests of one process: the configuration's watcher, the usage writer, the probes.
 
 The server's lifespan starts and stops it; servers without one (daphne) start it with the first request.
 """
@@ -14,6 +14,7 @@ from django.db import connection
 
 from g4fsite.health import known_migrations
 from gateway.limiter import limiter
+from gateway.probes import probes
 from gateway.snapshot import store
 from gateway.surfaces.exchange import Receive, Scope, Send
 from gateway.upstream import upstream
@@ -51,6 +52,7 @@ def _start() -> None:
         store.start()
         writer.start()
         limiter.prepare()
+        probes.start()
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -58,6 +60,7 @@ def _start() -> None:
 
 def _stop() -> None:
     try:
+        probes.stop()
         store.stop()
         writer.stop()
     finally:

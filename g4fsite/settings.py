@@ -83,6 +83,7 @@ CORS_ALLOW_CREDENTIALS = False
 CORS_EXPOSE_HEADERS = [
     "x-request-id",
     "openai-processing-ms",
+    "x-gateway-attempts",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
@@ -136,6 +137,9 @@ UPSTREAM_TIMEOUT = env_int("G4F_TIMEOUT", 600, low=1)
 STREAM_FIRST_EVENT_SECONDS = env_int("STREAM_FIRST_EVENT_SECONDS", 300, low=1)
 STREAM_GAP_SECONDS = env_int("STREAM_GAP_SECONDS", 120, low=1)
 STREAM_TOTAL_SECONDS = env_int("STREAM_TOTAL_SECONDS", 3600, low=1)
+MAX_CONNECTIONS_PER_PROVIDER = env_int("MAX_CONNECTIONS_PER_PROVIDER", 4000)
+PROBE_SECONDS = env_int("PROBE_SECONDS", 15)
+FAILOVER_CONTENT_POLICY = env_bool("FAILOVER_CONTENT_POLICY")
 IGNORED_PROVIDERS = [name.lower() for name in env_list("G4F_IGNORED_PROVIDERS")]
 G4F_API_KEY = env_str("G4F_API_KEY")
 

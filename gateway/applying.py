@@ -17,6 +17,7 @@ from gateway.portable import (
     DOLLAR,
     FIELDS,
     MAPS,
+    MODEL_LIMITS,
     NUMBERS,
     OPTIONAL_NUMBERS,
     SWITCHES,
@@ -29,7 +30,7 @@ from gateway.presets import Preset, PresetError, preset_named
 from gateway.references import at_provider
 from gateway.secrets import SecretUnreadable
 
-MODEL_KEYS = ("id", "upstream", "enabled", "flags", "context_length", "prices")
+MODEL_KEYS = ("id", "upstream", "enabled", "flags", "context_length", *MODEL_LIMITS, "prices")
 PRICE_KEYS = (*AMOUNTS, "from", "to", "source")
 
 
@@ -207,6 +208,7 @@ class Applying:
         values["upstream_name"] = found["upstream"].text() if "upstream" in found else row.public_id
         values["enabled"] = found["enabled"].switch() if "enabled" in found else True
         values["context_length"] = found["context_length"].number() if "context_length" in found else None
+        values |= {name: found[name].number() if name in found else None for name in MODEL_LIMITS}
         self._save(node, row, f"model {row.provider.name}/{row.public_id}", values)
         if "prices" in found:
             self._prices(found["prices"], row)

@@ -2,7 +2,7 @@
 
 Kept per credential and model, in memory, per worker. A refused credential opens at once, a rate limit
 pauses until the time the provider named, other failures open after a few in a row; when the time is over
-one request is let through to see whether things are well again.
+one request is let through to see whether things are well again, unless `probes.py` has found out before.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ class _State:
     openings: int = 0
     open_until: float = 0.0
     probing_until: float = 0.0
+    target: Target | None = None
+    # A limit ends when its time is over, whatever a probe may find.
+    limited: bool = False
+    vouched: bool = False
 
 
 class Breaker:
@@ -48,6 +52,11 @@ class Breaker:
         now = self._clock()
         return now < state.open_until or now < state.probing_until
 
+    def pause(self, target: Target) -> float:
+        """Seconds until it is tried in its turn again; 0 when it is well."""
+        state = self._states.get(_key(target))
+        return 0.0 if state is None else max(0.0, max(state.open_until, state.probing_until) - self._clock())
+
     def trying(self, target: Target) -> None:
         """Marks the probe of a target whose time is over, so that only one request carries the risk."""
         if not self._states:
@@ -66,6 +75,7 @@ class Breaker:
         state = self._states.setdefault(_key(target), _State())
         state.failures += 1
         state.probing_until = 0.0
+        state.target, state.limited = target, isinstance(error, UpstreamLimited)
         pause = self._pause(state, error)
         if pause:
             state.openings += 1
@@ -79,6 +89,28 @@ class Breaker:
         if state.failures >= FAILURES_TO_OPEN or state.openings:
             return min(OPEN_SECONDS * 2.0**state.openings, LONGEST_SECONDS)
         return 0.0
+
+    def suspects(self) -> list[Target]:
+        """Targets that are open and of which it is worth asking how they are. From any thread."""
+        now = self._clock()
+        states = list(self._states.values())
+        return [
+            state.target
+            for state in states
+            if state.target is not None and now < state.open_until and not state.limited and not state.vouched
+        ]
+
+    def vouched(self, target: Target) -> None:
+        """Closes a target that a probe found well. Once: if it fails callers all the same, time alone closes it."""
+        state = self._states.get(_key(target))
+        if state is not None:
+            state.vouched, state.open_until = True, self._clock()
+
+    def still_away(self, target: Target, seconds: float) -> None:
+        """Keeps a target open that nobody could reach, so that no caller is sent there to try."""
+        state = self._states.get(_key(target))
+        if state is not None:
+            state.open_until = max(state.open_until, self._clock() + seconds)
 
     def state(self, credential_id: int, model_id: int) -> str:
         """`closed` or `open`, for people."""

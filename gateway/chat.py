@@ -122,6 +122,16 @@ class Native:
     body: Mapping[str, Any] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """Which providers a caller wants (OpenRouter's `provider` object). Names are in lower case; `only` None: any."""
+
+    order: tuple[str, ...] = ()
+    only: frozenset[str] | None = None
+    ignore: frozenset[str] = frozenset()
+    allow_fallbacks: bool = True
+
+
 @dataclass(slots=True)
 class ChatRequest:
     """A checked request. `body` is OpenAI's form without the fields that steer the gateway.
@@ -143,6 +153,9 @@ class ChatRequest:
     emulate_tools: bool | None = None
     # Usage is to say what the answer has cost.
     include_cost: bool = False
+    preferences: Preferences | None = None
+    # Models that may answer when `model` does not.
+    fallbacks: tuple[str, ...] = ()
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

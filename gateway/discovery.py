@@ -36,9 +36,10 @@ NO_LIST = {404, 405, 501}
 class DiscoveryFailed(Exception):
     """The provider could not be asked; the message is a sentence without secrets."""
 
-    def __init__(self, message: str, *, no_list: bool = False) -> None:
+    def __init__(self, message: str, *, no_list: bool = False, unreachable: bool = False) -> None:
         super().__init__(message)
         self.message = message
+        self.unreachable = unreachable
         self.no_list = no_list
 
 
@@ -156,7 +157,7 @@ def _ask(endpoint: Endpoint, credential: str, method: str, location: str, body: 
     except DiscoveryFailed as failure:
         raise DiscoveryFailed(f"{endpoint.name}: {failure.message}") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise DiscoveryFailed(f"{endpoint.name}: {_fault(error)}") from None
+        raise DiscoveryFailed(f"{endpoint.name}: {_fault(error)}", unreachable=True) from None
 
 
 def _first_reply(client: httpx.Client, addresses: list[str], method: str, url: httpx.URL, **parts: Any) -> _Reply:
@@ -209,14 +210,15 @@ def list_models(
 ) -> list[UpstreamModel]:
     """What the provider lists, in its order, with what it says of each. Raises DiscoveryFailed."""
     dialect = dialect_of(adapter)
-    listed = _listed(endpoint, credential, dialect, models_url)
-    if dialect.details is None or not listed:
-        return listed
+    found = listed(endpoint, credential, dialect, models_url)
+    if dialect.details is None or not found:
+        return found
     with ThreadPoolExecutor(DETAILS_AT_ONCE) as pool:
-        return list(pool.map(lambda model: _with_details(endpoint, credential, dialect, model), listed))
+        return list(pool.map(lambda model: _with_details(endpoint, credential, dialect, model), found))
 
 
-def _listed(endpoint: Endpoint, credential: str, dialect: Dialect, models_url: str) -> list[UpstreamModel]:
+def listed(endpoint: Endpoint, credential: str, dialect: Dialect, models_url: str) -> list[UpstreamModel]:
+    """The list alone, all pages of it. Raises DiscoveryFailed."""
     if not dialect.list_path:
         raise DiscoveryFailed(f"{endpoint.name} has no list of models; name them with --model.", no_list=True)
     location = models_url or f"{endpoint.base_url}{dialect.list_path}"
@@ -264,7 +266,7 @@ def test_connection(
     dialect = dialect_of(adapter)
     begun = time.monotonic()
     try:
-        count = len(_listed(endpoint, credential, dialect, models_url))
+        count = len(listed(endpoint, credential, dialect, models_url))
         return Connection(_since(begun), models=count)
     except DiscoveryFailed as failure:
         if not failure.no_list:

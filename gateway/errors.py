@@ -12,7 +12,9 @@ GatewayError
 │   └── ServerStopping    503, or the last event of a stream
 └── UpstreamError         a provider failed; another target may be tried
     ├── UpstreamRejected  its 400, 404, 413, 422: the caller's request, passed on
-    │   └── UnsupportedParameter  400: its protocol has no word for a field
+    │   ├── UnsupportedParameter  400: its protocol has no word for a field
+    │   ├── ContextTooLong        400: more tokens than the model takes
+    │   └── ContentRefused        400: its content policy
     ├── UpstreamLimited   429
     ├── UpstreamRefused   its 401, 402, 403: our credential, never the caller's
     ├── UpstreamTimeout   504
@@ -146,6 +148,18 @@ class UnsupportedParameter(UpstreamRejected):
 
     def __init__(self, provider: str, param: str, why: str = "") -> None:
         super().__init__(f"{provider} does not support '{param}'{f': {why}' if why else '.'}", param=param)
+
+
+class ContextTooLong(UpstreamRejected):
+    """More than the model can hold; one that holds more may take it. Clients look for this code."""
+
+    code = "context_length_exceeded"
+
+
+class ContentRefused(UpstreamRejected):
+    """The provider's content policy. Whether another provider is asked is the operator's choice."""
+
+    code = "content_policy_violation"
 
 
 class UpstreamLimited(UpstreamError):

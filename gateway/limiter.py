@@ -1,4 +1,4 @@
-"""Lets a request in or refuses it by the limits of its key and user, and settles what it used when it has ended.
+"""Lets a request in or refuses it by the limits of its key, user and model, and settles what it used when it has ended.
 
 Counted in Redis where REDIS_URL is set, else in this process. While Redis is away each process counts its share.
 """
@@ -32,6 +32,7 @@ from gateway.limits import (
     Standing,
 )
 from gateway.snapshot import store
+from gateway.targets import Target
 
 if TYPE_CHECKING:
     from gateway.redis_counters import RedisCounters
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 10.0
 CHARACTERS_PER_TOKEN = 4
+Targets = tuple[Target, ...]
 
 
 def limits_of(principal: Principal) -> tuple[Limit, ...]:
@@ -47,6 +49,10 @@ def limits_of(principal: Principal) -> tuple[Limit, ...]:
     if principal.key is not None:
         return principal.key.limits
     return store.current.user_limits.get(principal.user_id or 0, ())
+
+
+class ModelFull(RateLimited):
+    """A model's limit; another model may have room."""
 
 
 def estimate(chat: ChatRequest) -> int:
@@ -118,6 +124,21 @@ class Limiter:
             raise _refusal(claims, outcome)
         return Admission(claims, outcome, counters)
 
+    async def admit_somewhere(
+        self, limits: Sequence[Limit], targets: Targets, chat: ChatRequest
+    ) -> tuple[Admission, Targets]:
+        """Counts the request at the first model that has room, and gives the targets from there on. What a failure
+        sends to a later model is not counted there. Raises RateLimited when no model has room."""
+        refusal: RateLimited | None = None
+        while targets:
+            try:
+                return await self.admit((*limits, *targets[0].limits), chat), targets
+            except ModelFull as error:
+                refusal = refusal or error
+                targets = tuple(target for target in targets if target.model_id != targets[0].model_id)
+        assert refusal is not None, "routing gives at least one target"
+        raise refusal
+
     async def _take(self, claims: list[Claim]) -> tuple[list[Claim], Outcome, Counters]:
         if settings.REDIS_URL and time.monotonic() >= self._away_until:
             counters = self._counters()
@@ -169,7 +190,7 @@ def _refusal(claims: Sequence[Claim], outcome: Outcome) -> RateLimited:
     assert outcome.refused is not None
     claim, minute = claims[outcome.refused], outcome.minutes[outcome.refused]
     wait = max(1, minute.end - outcome.now) / 1000
-    return RateLimited(
+    return _kind(claim)(
         f"The limit of {claim.limit.kind} per minute of {OWNERS[claim.limit.owner]} is reached: "
         f"Limit {claim.limit.amount}, Used {minute.used}, Requested {claim.amount}. Please try again in {wait:g}s.",
         retry_after=wait,
@@ -178,11 +199,15 @@ def _refusal(claims: Sequence[Claim], outcome: Outcome) -> RateLimited:
 
 
 def _too_large(claim: Claim) -> RateLimited:
-    return RateLimited(
+    return _kind(claim)(
         f"The request is larger than the limit of {claim.limit.kind} per minute of {OWNERS[claim.limit.owner]}: "
         f"Limit {claim.limit.amount}, Requested {claim.amount}. Shorten the messages or lower max_tokens.",
         should_retry=False,
     )
+
+
+def _kind(claim: Claim) -> type[RateLimited]:
+    return ModelFull if claim.limit.owner == "model" else RateLimited
 
 
 limiter = Limiter()

@@ -14,7 +14,7 @@ from typing import Protocol
 
 REQUESTS, TOKENS = "requests", "tokens"
 MINUTE_MS = 60_000
-OWNERS = {"key": "this API key", "user": "this user"}
+OWNERS = {"key": "this API key", "user": "this user", "model": "this model"}
 
 
 class CountersAway(Exception):

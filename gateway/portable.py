@@ -24,6 +24,7 @@ OPTIONAL_NUMBERS = ("priority", "timeout", "first_event_timeout", "gap_timeout")
 MAPS = ("headers", "query")
 FIELDS = (*TEXTS, *SWITCHES, *NUMBERS, *OPTIONAL_NUMBERS, *MAPS)
 AMOUNTS = ("input", "cached_input", "output", "reasoning", "image", "audio_second", "character")
+MODEL_LIMITS = ("requests_per_minute", "tokens_per_minute")
 SECRET_NAME = re.compile(r"key|token|secret|auth|passw|cookie|credential|signature", re.IGNORECASE)
 KEEP = {"keep": True}
 
@@ -92,6 +93,7 @@ def _model(row: ProviderModel) -> dict[str, Any]:
         found["flags"] = flags
     if row.context_length:
         found["context_length"] = row.context_length
+    found |= {name: getattr(row, name) for name in MODEL_LIMITS if getattr(row, name)}
     prices = [_price(price) for price in sorted(row.prices.all(), key=lambda price: price.valid_from)]
     return found | ({"prices": prices} if prices else {})
 

@@ -9,9 +9,11 @@ from gateway.adapted import adapted
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import Adapter, CountsTokens
 from gateway.breaker import breaker
+from gateway.busy import busy
 from gateway.chat import ChatRequest
-from gateway.errors import GatewayError, UpstreamBroken, UpstreamError, UpstreamRejected
+from gateway.errors import UpstreamBroken, UpstreamError, UpstreamRejected
 from gateway.events import Event, Failed, Started
+from gateway.failover import Failover, classified
 from gateway.targets import Target
 from gateway.upstream import Upstream
 from gateway.usage import Tally
@@ -22,30 +24,42 @@ NO_ROUTE = (404, 405)
 
 async def complete(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> Sequence[Event]:
     """A whole answer, after `Started`. Raises the first target's error when none of them answers."""
-    first_error: GatewayError | None = None
-    for target in breaker.order(targets):
+    failover: Failover | None = None
+    left = breaker.order(targets)
+    counted = len(targets) > 1
+    while left:
+        target, left = left[0], left[1:]
         breaker.trying(target)
         tally.trying(target)
+        if counted:
+            busy.enter(target.model_id)
         try:
             events = await _adapter(target, chat).complete(upstream, target, chat)
-        except UpstreamError as error:
-            _failed(target, error, tally)
-            first_error = first_error or error
-            if not error.fallback:
-                break
+        except UpstreamError as caught:
+            error = _failed(target, caught, tally)
+            failover = failover or Failover(error)
+            left = failover.left(target, error, left)
         else:
             _answered(target, tally)
             return (Started(target.provider, target.public_id), *events)
-    assert first_error is not None, "routing gives at least one target"
-    raise first_error
+        finally:
+            if counted:
+                busy.leave(target.model_id)
+    assert failover is not None, "routing gives at least one target"
+    raise failover.error
 
 
 async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally) -> AsyncGenerator[Event, None]:
     """Raises the first target's error when none of them starts."""
-    first_error: GatewayError | None = None
-    for target in breaker.order(targets):
+    failover: Failover | None = None
+    left = breaker.order(targets)
+    counted = len(targets) > 1
+    while left:
+        target, left = left[0], left[1:]
         breaker.trying(target)
         tally.trying(target)
+        if counted:
+            busy.enter(target.model_id)
         started = False
         try:
             events = _adapter(target, chat).stream(upstream, target, chat)
@@ -60,19 +74,21 @@ async def stream(upstream: Upstream, chat: ChatRequest, targets: Targets, tally:
                 await events.aclose()
             if not started:
                 raise UpstreamBroken(f"{target.provider} gave no answer.")
-        except UpstreamError as error:
-            _failed(target, error, tally)
+        except UpstreamError as caught:
+            error = _failed(target, caught, tally)
             if started:
                 yield Failed(error)
                 return
-            first_error = first_error or error
-            if not error.fallback:
-                break
+            failover = failover or Failover(error)
+            left = failover.left(target, error, left)
         else:
             _answered(target, tally)
             return
-    assert first_error is not None, "routing gives at least one target"
-    raise first_error
+        finally:
+            if counted:
+                busy.leave(target.model_id)
+    assert failover is not None, "routing gives at least one target"
+    raise failover.error
 
 
 async def count_tokens(upstream: Upstream, chat: ChatRequest, targets: Targets) -> int | None:
@@ -102,9 +118,11 @@ def _adapter(target: Target, chat: ChatRequest) -> Adapter:
     return adapter if target.plain and chat.plain else adapted(adapter, target, chat)
 
 
-def _failed(target: Target, error: UpstreamError, tally: Tally) -> None:
+def _failed(target: Target, error: UpstreamError, tally: Tally) -> UpstreamError:
+    error = classified(error)
     breaker.failed(target, error)
     tally.tried(error)
+    return error
 
 
 def _answered(target: Target, tally: Tally) -> None:

@@ -1,37 +1,82 @@
-"""From a model's name to the targets to try, in order. A pure function of the snapshot: nothing is asked."""
+"""From what a caller asks to the targets to try, in order. Looks at the snapshot and at what is under way; asks nobody.
+
+`candidates` says who may answer; `ordered` puts them in a row, where chance and load decide among equals.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from operator import itemgetter
-from typing import TypeVar
+from operator import attrgetter
+from typing import NamedTuple
 
 from django.conf import settings
 
 from gateway.authentication import Principal
-from gateway.errors import BadRequest, ModelNotFound, NotAllowed, ProviderNotFound, Unavailable
-from gateway.snapshot import ModelPolicy, ProviderPolicy, Snapshot
+from gateway.busy import busy
+from gateway.chat import ChatRequest, Preferences
+from gateway.errors import BadRequest, GatewayError, ModelNotFound, NotAllowed, ProviderNotFound, Unavailable
+from gateway.snapshot import AliasEntry, ModelPolicy, ProviderPolicy, Snapshot
 from gateway.targets import Target
 
-T = TypeVar("T")
 AUTOMATIC = ("", "default")
 # A chat request goes to a model unless the model is known for something else only.
 NOT_CHAT = ("image", "audio", "video", "embeddings")
 
 
+class Candidate(NamedTuple):
+    """A model that may answer. Lower ranks come first, strictly; `weight` is its share among those of its rank."""
+
+    rank: int
+    weight: int
+    model: ModelPolicy
+
+
+def targets_of(
+    snapshot: Snapshot, chat: ChatRequest, principal: Principal, operation: str = "chat"
+) -> tuple[Target, ...]:
+    """What a request may be sent to: its model, then its fallbacks, each as its preferences want. Raises as below."""
+    if chat.preferences is None and not chat.fallbacks:
+        return targets_for(snapshot, chat.model, chat.provider, principal, None, operation)
+    found: dict[tuple[int, int], Target] = {}
+    refusal: GatewayError | None = None
+    for model in (chat.model, *chat.fallbacks):
+        try:
+            targets = targets_for(snapshot, model, chat.provider, principal, chat.preferences, operation)
+        except GatewayError as error:
+            # One that cannot be had is no reason to refuse what another can answer.
+            refusal = refusal or error
+        else:
+            for target in targets:
+                found.setdefault((target.model_id, target.credential_id), target)
+    if not found:
+        assert refusal is not None, "there is at least one model"
+        raise refusal
+    return tuple(found.values())
+
+
 def targets_for(
-    snapshot: Snapshot, model: str, provider: str | None, principal: Principal, operation: str = "chat"
+    snapshot: Snapshot,
+    model: str,
+    provider: str | None,
+    principal: Principal,
+    preferences: Preferences | None = None,
+    operation: str = "chat",
 ) -> tuple[Target, ...]:
     """Raises ProviderNotFound, ModelNotFound, BadRequest, NotAllowed or Unavailable; never returns an empty tuple."""
     if operation == "chat":
-        found = _models_for(snapshot, model, provider, principal)
+        found = candidates(snapshot, model, provider, principal)
     else:
-        found = _models_of_call(snapshot, model, provider, principal)
+        found = _candidates_of_call(snapshot, model, provider, principal)
     if operation in UNFIT:
         found = _fit(found, operation)
-    targets = found[0].targets if len(found) == 1 else tuple(target for item in found for target in item.targets)
+    if len(found) == 1 and preferences is None:
+        targets = found[0].model.targets
+    else:
+        chosen: Sequence[ModelPolicy] = ordered(found)
+        chosen = chosen if preferences is None else preferred(chosen, preferences)
+        targets = tuple(target for item in chosen for target in item.targets)
     if not targets:
         raise Unavailable("No credential is configured for this model.", code="no_credential", should_retry=False)
     return targets
@@ -49,26 +94,22 @@ def never_embeds(model: ModelPolicy) -> bool:
 UNFIT = {"chat": embeds_only, "embeddings": never_embeds}
 
 
-def _fit(models: tuple[ModelPolicy, ...], operation: str) -> tuple[ModelPolicy, ...]:
+def _fit(found: list[Candidate], operation: str) -> list[Candidate]:
     unfit = UNFIT[operation]
-    if not any(map(unfit, models)):
-        return models
-    fit = tuple(model for model in models if not unfit(model))
+    fit = [item for item in found if not unfit(item.model)]
     if not fit:
         raise BadRequest(
-            f"The model {models[0].public_id!r} is not one for {operation}.",
+            f"The model {found[0].model.public_id!r} is not one for {operation}.",
             code="unsupported_operation",
             param="model",
         )
     return fit
 
 
-def _models_of_call(
-    snapshot: Snapshot, model: str, provider: str | None, principal: Principal
-) -> tuple[ModelPolicy, ...]:
-    """The models for a request that is no chat. Only embeddings have a flag by which one could be chosen unnamed."""
+def _candidates_of_call(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> list[Candidate]:
+    """Who may answer what is no chat. Only embeddings have a flag by which a model could be chosen unnamed."""
     if model not in AUTOMATIC or snapshot.aliases.get(model):
-        return _models_for(snapshot, model, provider, principal)
+        return candidates(snapshot, model, provider, principal)
     owner = snapshot.by_name.get(provider.lower()) if provider else None
     providers = (owner,) if owner else () if provider else snapshot.providers
     known = [
@@ -85,32 +126,66 @@ def _models_of_call(
 
 def resolve(snapshot: Snapshot, model: str, principal: Principal) -> tuple[ModelPolicy, ...]:
     """The models behind a public name. Raises as `targets_for` does."""
-    return _models_for(snapshot, model, None, principal)
+    return tuple(ordered(candidates(snapshot, model, None, principal)))
 
 
-def _models_for(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> tuple[ModelPolicy, ...]:
+def preferred(models: Sequence[ModelPolicy], wanted: Preferences) -> Sequence[ModelPolicy]:
+    """As the caller's `provider` object wants. Raises ProviderNotFound when it leaves nobody."""
+    left = [model for model in models if permits(wanted, model.provider.name)]
+    if not left:
+        raise ProviderNotFound("No provider that 'provider' permits has this model.", param="provider")
+    if wanted.order:
+        last = len(wanted.order)
+        places = {name: place for place, name in reversed(list(enumerate(wanted.order)))}
+        left.sort(key=lambda model: places.get(model.provider.name.lower(), last))
+    elif not wanted.allow_fallbacks:
+        left = [model for model in left if model.provider is left[0].provider]
+    return left
+
+
+def permits(wanted: Preferences, provider: str) -> bool:
+    name = provider.lower()
+    if name in wanted.ignore or (wanted.only is not None and name not in wanted.only):
+        return False
+    return wanted.allow_fallbacks or not wanted.order or name in wanted.order
+
+
+def candidates(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> list[Candidate]:
+    """Who may answer, in no order yet. Raises as `targets_for` does; never empty."""
     if provider:
         policy = snapshot.by_name.get(provider.lower())
         if policy is None:
             raise ProviderNotFound(f"Provider {provider!r} not found.", param="provider")
-        return (_of_provider(policy, model, principal),)
+        return _alone(_of_provider(policy, model, principal))
     if model in AUTOMATIC:
         return _automatic(snapshot, principal)
     _check_allowed(model, snapshot, principal)
     entries = snapshot.aliases.get(model)
     if entries:
-        return tuple(entry[2].model for entry in _shuffled((e.position, e.weight, e) for e in entries))
+        return _entries(entries)
     # Before plain ids: no provider's list of models may take over another one's name.
-    owner = _owner(snapshot, model)
+    owner = owner_of(snapshot, model)
     if owner is not None:
-        return (_of_provider(owner, model.partition("/")[2], principal),)
+        return _alone(_of_provider(owner, model.partition("/")[2], principal))
     found = snapshot.by_model.get(model)
     if found:
         return _by_priority([model for model in found if allowed(model, principal)])
-    return _named_provider(snapshot, model, principal)
+    return _alone(_named_provider(snapshot, model, principal))
 
 
-def _owner(snapshot: Snapshot, model: str) -> ProviderPolicy | None:
+def _alone(model: ModelPolicy) -> list[Candidate]:
+    return [Candidate(0, 1, model)]
+
+
+def _entries(entries: Iterable[AliasEntry]) -> list[Candidate]:
+    return [Candidate(entry.position, entry.weight, entry.model) for entry in entries]
+
+
+def _by_priority(models: Iterable[ModelPolicy]) -> list[Candidate]:
+    return [Candidate(model.provider.priority, model.provider.weight, model) for model in models]
+
+
+def owner_of(snapshot: Snapshot, model: str) -> ProviderPolicy | None:
     """The provider that is meant by its exact name, or by `Provider/model` with a model of its own."""
     name, slash, rest = model.partition("/")
     provider = snapshot.by_name.get(name.lower())
@@ -119,12 +194,12 @@ def _owner(snapshot: Snapshot, model: str) -> ProviderPolicy | None:
     return provider
 
 
-def _named_provider(snapshot: Snapshot, model: str, principal: Principal) -> tuple[ModelPolicy, ...]:
+def _named_provider(snapshot: Snapshot, model: str, principal: Principal) -> ModelPolicy:
     """`Provider/model`, or a provider's own name for its default model."""
     name, slash, rest = model.partition("/")
     policy = snapshot.by_name.get(name.lower())
     if policy is not None and (rest or not slash):
-        return (_of_provider(policy, rest, principal),)
+        return _of_provider(policy, rest, principal)
     raise ModelNotFound(f"Model {model!r} not found.", param="model")
 
 
@@ -152,26 +227,26 @@ def may_chat(model: ModelPolicy) -> bool:
     return chat if chat is not None else not any(model.flags.get(name) for name in NOT_CHAT)
 
 
-def _automatic(snapshot: Snapshot, principal: Principal) -> tuple[ModelPolicy, ...]:
+def _automatic(snapshot: Snapshot, principal: Principal) -> list[Candidate]:
     """`default`: what the operator started the server with, else the alias of that name, else each
     provider's default model in order. Demo only where nothing else is."""
     if settings.DEFAULT_MODEL or settings.DEFAULT_PROVIDER:
         model = settings.DEFAULT_MODEL if settings.DEFAULT_MODEL not in AUTOMATIC else ""
         if model or settings.DEFAULT_PROVIDER:
-            return _models_for(snapshot, model, settings.DEFAULT_PROVIDER or None, principal)
+            return candidates(snapshot, model, settings.DEFAULT_PROVIDER or None, principal)
     entries = snapshot.aliases.get("default")
     if entries:
-        ordered = tuple(entry[2].model for entry in _shuffled((e.position, e.weight, e) for e in entries))
+        found = _entries(entries)
     else:
-        ordered = _by_priority([model for model in map(default_of, snapshot.providers) if model is not None])
-    usable = [model for model in ordered if has_credential(model.provider)] or list(ordered)
-    permitted = [model for model in usable if allowed(model, principal) or _in_scope("default", principal)]
-    real = [model for model in permitted if not model.provider.is_demo]
+        found = _by_priority(model for model in map(default_of, snapshot.providers) if model is not None)
+    usable = [item for item in found if has_credential(item.model.provider)] or found
+    permitted = [item for item in usable if allowed(item.model, principal) or _in_scope("default", principal)]
+    real = [item for item in permitted if not item.model.provider.is_demo]
     if not permitted:
         if usable:
             raise _not_allowed("default")
         raise Unavailable("No provider is enabled.", code="no_provider", should_retry=False)
-    return tuple(real or permitted)
+    return real or permitted
 
 
 def has_credential(provider: ProviderPolicy) -> bool:
@@ -200,20 +275,28 @@ def _not_allowed(name: str) -> NotAllowed:
     return NotAllowed(f"This API key may not use the model {name!r}.", param="model")
 
 
-def _by_priority(models: list[ModelPolicy]) -> tuple[ModelPolicy, ...]:
-    if len(models) == 1:
-        return (models[0],)
-    return tuple(item[2] for item in _shuffled((m.provider.priority, m.provider.weight, m) for m in models))
+def ordered(found: Sequence[Candidate]) -> list[ModelPolicy]:
+    """Ascending by rank, strictly; among equals the one with the least under way for its weight, then by chance."""
+    if len(found) == 1:
+        return [found[0].model]
+    in_ranks = groupby(sorted(found, key=attrgetter("rank")), key=attrgetter("rank"))
+    return [item.model for _, equals in in_ranks for item in _among_equals(list(equals))]
 
 
-def _shuffled(items: Iterable[tuple[int, int, T]]) -> Iterator[tuple[int, int, T]]:
-    """Ascending by the first number, strictly; among equals by chance in proportion to the second."""
-    items = list(items)
-    if len(items) == 1:
-        yield items[0]
-        return
-    for _, group in groupby(sorted(items, key=itemgetter(0)), key=itemgetter(0)):
-        equals = list(group)
-        while equals:
-            chosen = 0 if len(equals) == 1 else random.choices(range(len(equals)), [item[1] for item in equals])[0]  # noqa: S311 - a share, not a secret
-            yield equals.pop(chosen)
+def _among_equals(equals: list[Candidate]) -> Iterator[Candidate]:
+    while len(equals) > 1:
+        first = _least_busy(equals) if busy else equals
+        chosen = first[0] if len(first) == 1 else random.choices(first, [item.weight for item in first])[0]  # noqa: S311 - a share, not a secret
+        equals.remove(chosen)
+        yield chosen
+    yield from equals
+
+
+def _least_busy(equals: list[Candidate]) -> list[Candidate]:
+    """What one request more would mean for each. While none of them has anything to do, chance gives the shares."""
+    counts = [busy.at(item.model.id) for item in equals]
+    if not any(counts):
+        return equals
+    loads = [(count + 1) / item.weight for count, item in zip(counts, equals, strict=True)]
+    least = min(loads)
+    return [item for item, load in zip(equals, loads, strict=True) if load == least]

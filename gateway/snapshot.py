@@ -126,13 +126,15 @@ class Snapshot:
     by_name: dict[str, ProviderPolicy] = field(default_factory=dict, repr=False)
     by_model: dict[str, tuple[ModelPolicy, ...]] = field(default_factory=dict, repr=False)
     aliases: dict[str, tuple[AliasEntry, ...]] = field(default_factory=dict, repr=False)
+    # Whether any model has limits, so that nobody looks for them where none has.
+    limits_models: bool = False
 
 
 def _seconds(moment: datetime | None) -> float | None:
     return moment.timestamp() if moment else None
 
 
-def _limits(owner: str, owner_id: int, row: ApiKey | UserLimits) -> tuple[Limit, ...]:
+def _limits(owner: str, owner_id: int, row: ApiKey | UserLimits | ProviderModel) -> tuple[Limit, ...]:
     amounts = ((REQUESTS, row.requests_per_minute), (TOKENS, row.tokens_per_minute))
     return tuple(Limit(owner, owner_id, kind, amount) for kind, amount in amounts if amount)
 
@@ -282,6 +284,7 @@ def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePo
             completions=provider.completions,
             lacks=lacks,
             emulates=emulates,
+            limits=_limits("model", row.pk, row),
         )
 
 
@@ -325,6 +328,7 @@ def load() -> Snapshot:
         by_name=by_name,
         by_model={name: tuple(found) for name, found in by_model.items()},
         aliases={name: entries for name, entries in aliases.items() if entries},
+        limits_models=any(target.limits for model in models.values() for target in model.targets),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.limits import Limit
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -72,5 +74,7 @@ class Target:
     # Capabilities that are an explicit no, and what is emulated: tools, json, think.
     lacks: frozenset[str] = frozenset()
     emulates: frozenset[str] = frozenset()
+    # Of the model at this provider, for all callers together.
+    limits: tuple[Limit, ...] = ()
     # What the upstream client has worked out for this target: heads of requests, by path and kind.
     prepared: dict[tuple[str, bool], Any] = field(default_factory=dict, repr=False, compare=False)

@@ -42,6 +42,7 @@ COLUMNS = [str(field.column) for field in FIELDS]
 in_order: Callable[[Record], tuple[Any, ...]] = itemgetter(*COLUMNS)
 DEFAULTS: Record = {str(field.column): field.get_default() for field in FIELDS}
 MAX_TOKENS_STORED = 2**62
+MAX_TOLD = 10
 # The database's trouble and not a row's: gone, locked, or read-only during a failover.
 AWAY = (OperationalError, InterfaceError, InternalError)
 # Columns of text and their sizes. An answer that went well has only words that were checked before it.
@@ -81,6 +82,7 @@ class Tally:
         self._first: float | None = None
         self._attempts: list[dict[str, Any]] = []
         self._attempt_started = 0.0
+        self._tries = 0
         self._principal = principal
         self._chat = chat
         self._surface = surface
@@ -107,6 +109,7 @@ class Tally:
 
     def trying(self, target: Target) -> None:
         self.target = target
+        self._tries += 1
         self._attempt_started = time.monotonic()
 
     def tried(self, error: GatewayError | None) -> None:
@@ -121,6 +124,16 @@ class Tally:
         if error is not None:
             attempt |= {"status": error.status, "code": error.code}
         self._attempts.append(attempt)
+
+    def told(self) -> str:
+        """What was tried until now, for the caller: `Acme/gpt-4o 429, Beta/gpt-4o 200`; empty for a single try."""
+        tries = [f"{item['provider']}/{item['model']} {item.get('status', 200)}" for item in self._attempts]
+        if self.target is not None and len(tries) == self._tries - 1 and self._first is not None:
+            tries.append(f"{self.target.provider}/{self.target.public_id} 200")
+        if len(tries) < 2:
+            return ""
+        more = len(tries) - MAX_TOLD
+        return ", ".join(tries[:MAX_TOLD]) + (f", and {more} more" if more > 0 else "")
 
     def spoke(self) -> None:
         """The caller is about to see the first words."""

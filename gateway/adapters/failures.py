@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import (
+    ContentRefused,
     UpstreamBroken,
     UpstreamError,
     UpstreamLimited,
@@ -85,6 +86,12 @@ def _error_object(body: bytes) -> dict[str, Any] | None:
     return error if isinstance(error, dict) else None
 
 
+def _is_flagged(error: dict[str, Any]) -> bool:
+    """OpenRouter's way to say that moderation refused what was asked: a 403, like that of a bad credential."""
+    metadata = error.get("metadata")
+    return isinstance(metadata, dict) and "flagged_input" in metadata
+
+
 def _text(value: Any) -> str | None:
     return str(value)[:200] if isinstance(value, (str, int)) and not isinstance(value, bool) else None
 
@@ -93,10 +100,12 @@ def from_reply(target: Target, reply: Reply) -> UpstreamError:
     """The error for an answer whose status is not 200."""
     status, name = reply.status, target.provider
     retry_after = waiting(reply.header(b"retry-after"), reply.header(b"retry-after-ms"))
-    if status in (401, 402, 403):
-        return UpstreamRefused(f"{name} refused the gateway's credential.", should_retry=False, retry_after=retry_after)
     error = _error_object(reply.body)
     said = masked(str(error.get("message") or error.get("detail") or ""), target.credential) if error else ""
+    if status == 403 and error and _is_flagged(error):
+        return ContentRefused(said or f"{name} refused the request by its content policy.")
+    if status in (401, 402, 403):
+        return UpstreamRefused(f"{name} refused the gateway's credential.", should_retry=False, retry_after=retry_after)
     if status == 429:
         return UpstreamLimited(said or f"{name} is limiting requests.", retry_after=retry_after)
     if status in PASSED_ON:
@@ -121,5 +130,7 @@ def from_object(target: Target, error: Any) -> UpstreamError:
             return UpstreamLimited(f"{target.provider} is limiting requests.")
         if code in ("400", "413", "422") or kind == "invalid_request_error":
             said = masked(str(error.get("message") or ""), target.credential)
-            return UpstreamRejected(said or f"{target.provider} refused the request.")
+            kind_of = UpstreamRejected(said or f"{target.provider} refused the request.")
+            kind_of.code = masked(_text(error.get("code")) or "", target.credential) or kind_of.code
+            return kind_of
     return UpstreamBroken(f"{target.provider} reported an error while answering.")

@@ -58,6 +58,7 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("switch_on", "switch_off")
     fieldsets = (
         (None, {"fields": ("provider", "public_id", "upstream_name", "enabled", "context_length")}),
+        ("Limits for all callers together", {"fields": (("requests_per_minute", "tokens_per_minute"),)}),
         (
             "What it can do",
             {"fields": (CAPABILITIES[:3], CAPABILITIES[3:6], CAPABILITIES[6:]), "description": FLAGS_NOTE},

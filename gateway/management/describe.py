@@ -24,6 +24,8 @@ def describe_model(row: ProviderModel) -> dict[str, Any]:
         "enabled": row.enabled,
         "flags": flags_of(row),
         "context_length": row.context_length,
+        "requests_per_minute": row.requests_per_minute,
+        "tokens_per_minute": row.tokens_per_minute,
     }
 
 

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Max
 from django.db.models.functions import Lower
 
+from gateway.models.keys import per_minute
 from gateway.network import check_base_url, check_proxy_url
 from gateway.secrets import EncryptedField
 
@@ -198,6 +199,8 @@ class ProviderModel(models.Model):
         "<think> is reasoning", default=False, help_text="Text between <think> tags becomes reasoning."
     )
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
+    requests_per_minute = per_minute()
+    tokens_per_minute = per_minute()
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

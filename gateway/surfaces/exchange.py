@@ -48,10 +48,12 @@ class ClientLeft(Exception):
 
 
 class Exchange:
-    """`state` of the response: nothing sent, started, or over. `limit_headers` go with whatever answer it becomes."""
+    """`state` of the response: nothing sent, started, or over. `limit_headers` go with whatever answer it becomes;
+    so does what `late_headers` gives, which is asked when the head is sent."""
 
     # What most requests never change lies with the class.
     limit_headers: Sequence[tuple[bytes, bytes]] = ()
+    late_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = staticmethod(tuple)
     started = False
     over = False
     status = 0
@@ -103,7 +105,7 @@ class Exchange:
         """A whole answer; HEAD gets its headers alone."""
         self.started = self.over = True
         self.status = status
-        headers = [*headers, (b"content-length", b"%d" % len(body))]
+        headers = [*headers, *self.late_headers(), (b"content-length", b"%d" % len(body))]
         if self.scope["method"] == "HEAD" or status == 204:
             body = b""
         whole: Whole | None = self.scope.get("g4f.whole")
@@ -147,7 +149,8 @@ class Exchange:
 
     async def _start_stream(self) -> None:
         self.started, self.status = True, 200
-        await self._send({"type": "http.response.start", "status": 200, "headers": self._stream_headers})
+        headers = [*self._stream_headers, *self.late_headers()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _check_silence(self) -> None:
         loop = self._loop

@@ -9,16 +9,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Protocol
 
 from gateway import relay
 from gateway.authentication import Principal, authenticate_scope
+from gateway.breaker import breaker
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, ServerStopping
 from gateway.events import Event, Failed, Usage
 from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
-from gateway.routing import targets_for
+from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.exchange import STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
 from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
@@ -152,7 +154,7 @@ class Surface:
         principal = await authenticate_scope(scope)
         exchange.check_json()
         chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
-        targets = targets_for(store.current, chat.model, chat.provider, principal, self.operation)
+        targets = targets_of(store.current, chat, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
@@ -167,8 +169,9 @@ class Surface:
             live = Live(principal, watch.loop, watch.cut, chat.stream)
             answers.enter(live)
             try:
-                if limits:
-                    admission = await limiter.admit(limits, chat)
+                if limits or store.current.limits_models:
+                    targets = breaker.order(targets)
+                    admission, targets = await limiter.admit_somewhere(limits, targets, chat)
                     exchange.limit_headers = limit_headers(admission.standings)
                 await self._answer(exchange, principal, chat, targets, tally)
             finally:
@@ -185,6 +188,8 @@ class Surface:
         if encoder is not None and chat.include_cost:
             self.tell_cost(encoder, tally.cost)
         tally.begin(targets[0])
+        if len(targets) > 1:
+            exchange.late_headers = partial(_attempts, tally)
         try:
             if encoder is not None:
                 await self._stream(exchange, principal, chat, targets, tally, encoder)
@@ -265,3 +270,8 @@ def note(scope: Scope, error: GatewayError) -> None:
         marks = {"request_id": request_id, "path": scope["path"]}
         log.warning("answered %s %s: %s", error.status, error.code, error.message, extra=marks)
         error.named(request_id)
+
+
+def _attempts(tally: Tally) -> list[tuple[bytes, bytes]]:
+    told = tally.told()
+    return [(b"x-gateway-attempts", told.encode("ascii", "replace"))] if told else []

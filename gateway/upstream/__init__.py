@@ -197,6 +197,8 @@ async def _connected(pool: Pool, origin: Origin, target: Target, seconds: float)
     except PrivateAddress as error:
         raise UpstreamBroken(f"{target.provider} leads to a private address that is not allowed.") from error
     except TimeoutError as error:
+        if pool.is_full(origin):
+            raise UpstreamTimeout(f"{target.provider} has too much to do: all its connections are taken.") from error
         raise UpstreamTimeout(f"{target.provider} did not answer in time.") from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):

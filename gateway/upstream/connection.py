@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import enum
 import ssl
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
+
+if TYPE_CHECKING:
+    from gateway.upstream.places import Place
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
@@ -39,6 +42,7 @@ class Connection(asyncio.BufferedProtocol):
         # Shared by the loop's connections: what a read puts there is parsed before the next one.
         self._buffer = buffer
         self.lost = False
+        self.place: Place | None = None
         self.idle_since = 0.0
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -210,6 +214,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        if self.place is not None:
+            self.place.leave()
         # The parser's callbacks are this object's: a circle that only the collector would undo.
         self._parser = None
         if not self._busy or self.complete or self.fault is not None:

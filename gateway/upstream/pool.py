@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import aiohappyeyeballs
 
 from gateway.upstream.connection import READ_BYTES, Connection
+from gateway.upstream.places import Place, Places
 from media.addresses import is_public
 
 # Shorter than servers keep an idle connection (often 5 s), so that none is closed while a request is under way.
@@ -60,11 +61,16 @@ class Pool:
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._idle: dict[Origin, list[Connection]] = {}
         self._names: dict[tuple[str, int], tuple[float, Sequence[AddressInfo]]] = {}
+        self._places = Places(self.put)
         self._sweeper: asyncio.TimerHandle | None = None
 
     def idle(self) -> int:
         """How many connections wait."""
         return sum(len(waiting) for waiting in self._idle.values())
+
+    def is_full(self, origin: Origin) -> bool:
+        """Whether somebody waits, or would have to."""
+        return self._places.is_full(origin)
 
     async def get(self, origin: Origin, seconds: float) -> Connection:
         """One that waits, or a new one within `seconds`. Raises OSError (PrivateAddress) or TimeoutError."""
@@ -75,11 +81,30 @@ class Pool:
                 return connection
             connection.abort()
         async with asyncio.timeout(seconds):
-            return await self._connect(origin)
+            return await self._new(origin)
+
+    async def _new(self, origin: Origin) -> Connection:
+        while True:
+            found = await self._places.take(origin)
+            if isinstance(found, Place):
+                break
+            if not found.lost:
+                return found
+        try:
+            connection = await self._connect(origin)
+        except BaseException:
+            found.leave()
+            raise
+        connection.place = found
+        if connection.lost:
+            found.leave()
+        return connection
 
     def put(self, origin: Origin, connection: Connection) -> None:
         """Takes back a connection whose exchange is over."""
         if connection.end():
+            if self._places.queues and self._places.hand(origin, connection):
+                return
             connection.idle_since = self.loop.time()
             self._idle.setdefault(origin, []).append(connection)
             if self._sweeper is None:

@@ -36,7 +36,7 @@ PAGES = (
     "/admin/", "/admin/?period=7d", "/admin/gateway/provider/", "/admin/gateway/provider/add/?preset=groq",
     "/admin/gateway/providermodel/", "/admin/gateway/providermodel/add/", "/admin/gateway/modelalias/",
     "/admin/gateway/modelalias/add/", "/admin/gateway/apikey/", "/admin/gateway/apikey/add/",
-    "/admin/gateway/usageevent/",
+    "/admin/gateway/usageevent/", "/admin/route/", "/admin/route/?model=default",
     "/admin/auth/user/", "/admin/auth/user/add/", "/admin/auth/group/add/", "/admin/password_change/", "/",
     "/accounts/password/change/", "/accounts/logout/",
 )  # fmt: skip

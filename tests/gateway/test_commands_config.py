@@ -29,6 +29,7 @@ providers:
       - id: big
         upstream: org/big
         context_length: 8192
+        requests_per_minute: 60
 aliases:
   - name: default
     targets: [Local/small, Local/big]

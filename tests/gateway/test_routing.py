@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from pytest_django import Settings
 
 from gateway import routing
 from gateway.authentication import Principal
+from gateway.busy import busy
+from gateway.chat import ChatRequest, Preferences
 from gateway.errors import ModelNotFound, NotAllowed, ProviderNotFound, Unavailable
 from gateway.models import AliasTarget, Credential, ModelAlias, Provider, ProviderModel
 from gateway.snapshot import KeyPolicy, load
@@ -195,3 +198,63 @@ def test_switched_off_rows_do_not_count(settings: Settings) -> None:
 def _plain_settings(settings: Settings) -> None:
     settings.DEFAULT_MODEL = settings.DEFAULT_PROVIDER = ""
     settings.IGNORED_PROVIDERS = []
+
+
+def asked(model: str, *fallbacks: str, principal: Principal = ANYONE, **wanted: Any) -> list[str]:
+    preferences = Preferences(**wanted) if wanted else None
+    chat = ChatRequest(model, None, False, False, {}, preferences=preferences, fallbacks=fallbacks)
+    found = routing.targets_of(load(), chat, principal)
+    return [f"{target.provider}/{target.public_id}" for target in found]
+
+
+def three(*models: str) -> None:
+    for name in ("A", "B", "C"):
+        make(name, *(models or ("m",)))
+
+
+def test_an_order_comes_first_and_the_rest_stays_as_it_was() -> None:
+    three()
+    assert asked("m", order=("c", "nobody")) == ["C/m", "A/m", "B/m"]
+    assert asked("m", order=("c", "b"), allow_fallbacks=False) == ["C/m", "B/m"]
+
+
+def test_only_and_ignore_leave_providers_out() -> None:
+    three()
+    assert asked("m", only=frozenset("bc")) == ["B/m", "C/m"]
+    assert asked("m", ignore=frozenset("a"), only=frozenset("ac")) == ["C/m"]
+    assert asked("m", allow_fallbacks=False) == ["A/m"]
+    with pytest.raises(ProviderNotFound):
+        asked("m", only=frozenset({"nobody"}))
+
+
+def test_further_models_follow_the_first_one_and_nothing_is_asked_twice() -> None:
+    three("m", "n")
+    assert asked("m", "n", "B/m", order=("b",)) == ["B/m", "A/m", "C/m", "B/n", "A/n", "C/n"]
+    assert asked("nope", "n") == ["A/n", "B/n", "C/n"]
+    with pytest.raises(ModelNotFound, match="nope"):
+        asked("nope", "neither")
+
+
+def test_a_further_model_out_of_the_keys_scope_is_passed_over() -> None:
+    three("m", "n")
+    assert asked("m", "n", principal=scoped("A/m", "m")) == ["A/m", "B/m", "C/m"]
+    assert asked("n", "m", principal=scoped("B/m")) == ["B/m"]
+    with pytest.raises(NotAllowed):
+        asked("n", "m", principal=scoped("other"))
+
+
+def test_among_equals_the_one_with_less_under_way_for_its_weight_is_first() -> None:
+    make("A", "m", priority=10, weight=2)
+    make("B", "m", priority=10, weight=1)
+    make("Last", "m", priority=20)
+    a, b = (ProviderModel.objects.get(provider__name=name).pk for name in "AB")
+    under_way = [b, a, a, a, a]
+    busy.enter(b)
+    assert {asked("m")[0] for _ in range(20)} == {"A/m"}
+    for model in under_way[1:]:
+        busy.enter(model)
+    assert {asked("m")[0] for _ in range(20)} == {"B/m"}
+    assert asked("m")[-1] == "Last/m"
+    for model in under_way:
+        busy.leave(model)
+    assert not busy

@@ -13,7 +13,8 @@ from typing import Any
 from gateway.chat import ChatRequest, Native
 from gateway.errors import BadRequest
 from gateway.surfaces.anthropic.translate import chat_body
-from gateway.surfaces.openai.parser import CONTROL, MAX_NAME, MAX_PARTS, MAX_TOOLS, decode, ill_typed, missing
+from gateway.surfaces.openai.parser import MAX_PARTS, MAX_TOOLS, decode, ill_typed, missing
+from gateway.surfaces.openai.steering import CONTROL, MAX_NAME
 
 MAX_MESSAGES = 10_000
 MAX_STOPS = 100

@@ -84,9 +84,10 @@ REQUEST: Schema = {
             "items": {"$ref": "#/components/schemas/ChatMessage"},
         },
         "provider": {
-            "description": "A provider's name; asks that one alone.",
+            "description": "A provider's name asks that one alone; an object has OpenRouter's preferences.",
             "oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
         },
+        "models": _nullable("array", items={"type": "string"}, description="Asked in turn when `model` cannot answer."),
         "stream": _nullable("boolean"),
         "stream_options": _nullable("object", properties={"include_usage": _nullable("boolean")}),
         **{name: _nullable("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},

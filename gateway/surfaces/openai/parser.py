@@ -6,7 +6,6 @@ what steers the gateway is taken out and never passed on.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,16 +13,15 @@ import orjson
 
 from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import BadRequest
+from gateway.surfaces.openai import steering
 
 MAX_DEPTH = 64
 MAX_MESSAGES = 2000
 MAX_PARTS = 2000
 MAX_TOOLS = 512
-MAX_NAME = 200
 MAX_CHOICES = 8
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PLAIN_ROLES = ("user", "assistant", "system", "developer")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # Fields that speak to the gateway (docs/fields.md). Those in IGNORED have no effect here and say so in a
 # `warning` header when a caller sends one that is not empty.
@@ -48,10 +46,9 @@ IGNORED = (
     "raw",
     "cache",
     "tool_calls",
-    "models",
 )
-CONSUMED = frozenset((*IGNORED, "model", "provider", "stream", "extra_body", "usage", "tool_emulation"))
-STEERING = frozenset((*IGNORED, "provider"))
+CONSUMED = frozenset((*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"))
+STEERING = frozenset((*IGNORED, "provider", "models"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -122,12 +119,11 @@ def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[st
     """What every request says in the same way, as arguments of a ChatRequest; never a stream. Raises BadRequest."""
     return {
         "model": _model(body),
-        "provider": path_provider or _provider(body),
         "stream": False,
         "include_usage": False,
         "body": {key: value for key, value in body.items() if key not in CONSUMED},
-        "warnings": _ignored(body),
         "include_cost": _asks_cost(body),
+        **_steered(body, path_provider),
     }
 
 
@@ -148,47 +144,42 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
     emulate = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
-    return ChatRequest(
+    chat = ChatRequest(
         model=model,
-        provider=path_provider or _provider(body),
+        provider=path_provider,
         stream=stream,
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
-        warnings=_ignored(body),
         plain=emulate is None,
         emulate_tools=emulate,
         include_cost="usage" in body and _asks_cost(body),
     )
+    if not STEERING.isdisjoint(body):
+        for name, value in _steered(body, path_provider).items():
+            setattr(chat, name, value)
+    return chat
 
 
-def _ignored(body: dict[str, Any]) -> tuple[str, ...]:
-    if STEERING.isdisjoint(body):
-        return ()
-    named = tuple(name for name in IGNORED if body.get(name))
-    return (*named, "provider") if isinstance(body.get("provider"), dict) and body["provider"] else named
+def _steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
+    """What the caller says about who should answer, and the names of what has no effect."""
+    provider = body.get("provider")
+    preferences, unheard = steering.preferences(provider) if isinstance(provider, dict) else (None, ())
+    named = None if isinstance(provider, dict) else steering.provider(provider)
+    return {
+        "provider": path_provider or named,
+        "preferences": preferences,
+        "fallbacks": steering.fallbacks(body),
+        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard),
+    }
 
 
 def _model(body: dict[str, Any]) -> str:
-    if "model" not in body:
+    if "model" in body:
+        return steering.named(body["model"], "model")
+    models = steering.fallbacks(body)
+    if not models:
         raise missing("model")
-    model = body["model"]
-    if not isinstance(model, str):
-        raise ill_typed("model", "a string")
-    if len(model) > MAX_NAME or CONTROL.search(model):
-        raise BadRequest(f"'model' must have at most {MAX_NAME} characters and no control characters.", param="model")
-    return model.strip()
-
-
-def _provider(body: dict[str, Any]) -> str | None:
-    """A name; OpenRouter's object form is for a later version and names nobody."""
-    provider = body.get("provider")
-    if provider is None or isinstance(provider, dict):
-        return None
-    if not isinstance(provider, str):
-        raise ill_typed("provider", "a string")
-    if len(provider) > MAX_NAME or CONTROL.search(provider):
-        raise BadRequest(f"'provider' must have at most {MAX_NAME} characters.", param="provider")
-    return provider.strip() or None
+    return models[0]
 
 
 def _boolean(body: dict[str, Any], name: str) -> bool:

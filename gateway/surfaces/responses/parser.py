@@ -17,14 +17,13 @@ from gateway.errors import BadRequest
 from gateway.surfaces.openai.parser import (
     CHECKS,
     CONSUMED,
-    CONTROL,
     IGNORED,
-    MAX_NAME,
     MAX_TOOLS,
     decode,
     ill_typed,
     missing,
 )
+from gateway.surfaces.openai.steering import CONTROL, MAX_NAME
 from gateway.surfaces.responses.items import Item, messages_of, read_items, text_of, unsupported
 
 # What is not done here, and why. Null and empty values ask for nothing.

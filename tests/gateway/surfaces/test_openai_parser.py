@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.chat import ImagePart, OtherPart, TextPart, ToolCall
+from gateway.chat import ImagePart, OtherPart, Preferences, TextPart, ToolCall
 from gateway.errors import BadRequest
 from gateway.surfaces.openai.parser import CONSUMED, IGNORED, parse_chat
 
@@ -38,7 +38,11 @@ def test_it_works() -> None:
 
 
 def test_fields_that_steer_us_are_taken_out() -> None:
-    chat = parse(**dict.fromkeys(CONSUMED - {"model", "stream", "extra_body", "tool_emulation"}, "x"), user="u")
+    chat = parse(
+        **dict.fromkeys(CONSUMED - {"model", "models", "stream", "extra_body", "tool_emulation"}, "x"),
+        models=["n"],
+        user="u",
+    )
     assert set(chat.body) == {"messages", "user"}
     assert set(chat.warnings) == set(IGNORED)
 
@@ -58,16 +62,45 @@ def test_extra_body_is_merged_under_the_body() -> None:
 
 def test_the_provider_may_be_in_body_or_path() -> None:
     assert parse(provider="Acme").provider == "Acme"
-    ordered = parse(provider={"order": ["x"]})
-    assert (ordered.provider, ordered.warnings) == (None, ("provider",))
     assert parse(provider="").provider is None
     raw = orjson.dumps({"model": "", "messages": HELLO, "provider": "Acme"})
     assert parse_chat(raw, "Other").provider == "Other"
 
 
+def test_openrouters_provider_object_is_read() -> None:
+    chat = parse(provider={"order": ["Acme", "beta"], "only": ["ACME"], "ignore": [], "allow_fallbacks": False})
+    assert chat.preferences == Preferences(("acme", "beta"), frozenset({"acme"}), frozenset(), allow_fallbacks=False)
+    assert (chat.provider, chat.warnings) == (None, ())
+    for nothing in ({}, {"order": None}, {"allow_fallbacks": True}, {"only": []}):
+        assert parse(provider=nothing).preferences is None
+
+
+def test_what_of_it_has_no_effect_is_said_in_our_words_alone() -> None:
+    chat = parse(provider={"sort": "price", "zdr": None, 'x"\r\n': 1, "order": ["a"]}, proxy="p")
+    assert chat.warnings == ("proxy", "provider.sort", "provider")
+
+
+def test_further_models_are_a_list_and_may_stand_alone() -> None:
+    assert parse(models=["a", "", "b"]).fallbacks == ("a", "b")
+    alone = parse_chat(orjson.dumps({"messages": HELLO, "models": ["a", "b"]}))
+    assert (alone.model, alone.fallbacks) == ("a", ("a", "b"))
+    with pytest.raises(BadRequest) as caught:
+        parse_chat(orjson.dumps({"messages": HELLO, "models": []}))
+    assert caught.value.code == "missing_required_parameter"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code", "param"),
     [
+        ({"models": "m"}, 400, "invalid_type", "models"),
+        ({"models": ["a", 5]}, 400, "invalid_type", "models[1]"),
+        ({"models": ["a"] * 33}, 400, "array_above_max_length", "models"),
+        ({"models": ["x" * 201]}, 400, "invalid_value", "models[0]"),
+        ({"provider": {"order": "a"}}, 400, "invalid_type", "provider.order"),
+        ({"provider": {"only": [None]}}, 400, "invalid_type", "provider.only[0]"),
+        ({"provider": {"ignore": {"a": 1}}}, 400, "invalid_type", "provider.ignore"),
+        ({"provider": {"allow_fallbacks": "no"}}, 400, "invalid_type", "provider.allow_fallbacks"),
+        ({"provider": ["a"]}, 400, "invalid_type", "provider"),
         ({"model": None}, 400, "invalid_type", "model"),
         ({"model": 5}, 400, "invalid_type", "model"),
         ({"model": "x" * 65536}, 400, "invalid_value", "model"),
