@@ -134,8 +134,8 @@ class Ours:
         # Its owner is staff: the number of its open streams is not limited.
         self.key = key.group()
         base_url = f"{upstream}/v1"
-        for name, adapter in (("Sim", "openai_chat"), ("Translated", "anthropic")):
-            self.manage("provider", "add", name, "--adapter", adapter, "--base-url", base_url, "--model", "sim")
+        for name, adapter, model in (("Sim", "openai_chat", "sim"), ("Translated", "anthropic", "translated")):
+            self.manage("provider", "add", name, "--adapter", adapter, "--base-url", base_url, "--model", model)
 
     def manage(self, *arguments: str) -> str:
         """Raises RuntimeError with what the command said when it fails."""

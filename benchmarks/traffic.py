@@ -39,7 +39,7 @@ PHASES = {
     "hold1000": "-s -n 20 -d 200 -c 1000 -t 2.5 -w 4 -g 2",
     "flood": "-s -n 100 -d 0 -c 16 -t 2 -w 0.5",
     # As stream100, from a provider that speaks Anthropic's protocol.
-    "translated100": "-m Translated/sim -s -n 100 -d 20 -c 100 -t 3 -w 2.2 -g 3",
+    "translated100": "-m translated -s -n 100 -d 20 -c 100 -t 3 -w 2.2 -g 3",
 }
 OURS_ALONE = ("translated100",)
 WARM_UP = ("-c 4 -t 0.8 -w 0.2", "-s -n 10 -d 2 -c 4 -t 0.5 -w 0.2")
