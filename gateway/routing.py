@@ -21,6 +21,8 @@ from gateway.snapshot import AliasEntry, ModelPolicy, ProviderPolicy, Snapshot
 from gateway.targets import Target
 
 AUTOMATIC = ("", "default")
+# Names whose target is remembered; there are more ways to spell one than models.
+MAX_DIRECT = 10_000
 # A chat request goes to a model unless the model is known for something else only.
 NOT_CHAT = ("image", "audio", "video", "embeddings")
 
@@ -38,6 +40,10 @@ def targets_of(
 ) -> tuple[Target, ...]:
     """What a request may be sent to: its model, then its fallbacks, each as its preferences want. Raises as below."""
     if chat.preferences is None and not chat.fallbacks:
+        if chat.provider is None and principal.unrestricted:
+            known = snapshot.direct.get((operation, chat.model))
+            if known is not None:
+                return known
         return targets_for(snapshot, chat.model, chat.provider, principal, None, operation)
     found: dict[tuple[int, int], Target] = {}
     refusal: GatewayError | None = None
@@ -79,6 +85,10 @@ def targets_for(
         targets = tuple(target for item in chosen for target in item.targets)
     if not targets:
         raise Unavailable("No credential is configured for this model.", code="no_credential", should_retry=False)
+    alone = len(found) == 1 and not provider and preferences is None and principal.unrestricted
+    if alone and len(snapshot.direct) < MAX_DIRECT:
+        # One model and no choice: the next request for it need not look.
+        snapshot.direct[operation, model] = targets
     return targets
 
 

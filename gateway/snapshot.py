@@ -121,6 +121,8 @@ class Snapshot:
     keys_by_id: dict[int, KeyPolicy] = field(default_factory=dict, repr=False)
     # Filled while it serves: the keys that were used, by a digest that costs less.
     seen: dict[bytes, KeyPolicy] = field(default_factory=dict, repr=False, compare=False)
+    # Filled while it serves: by operation and name, what leads to one model for everybody who may use all.
+    direct: dict[tuple[str, str], tuple[Target, ...]] = field(default_factory=dict, repr=False, compare=False)
     user_limits: dict[int, tuple[Limit, ...]] = field(default_factory=dict, repr=False)
     providers: tuple[ProviderPolicy, ...] = ()
     by_name: dict[str, ProviderPolicy] = field(default_factory=dict, repr=False)
