@@ -81,6 +81,11 @@ class Cycle(RequestResponseCycle):
             if name in _OURS:
                 lines.append(b"%b: %b\r\n" % header)
                 continue
+            if name == b"content-length" and value.isdigit() and self.chunked_encoding is None:
+                self.expected_content_length = int(value)
+                self.chunked_encoding = False
+                lines.append(b"content-length: %b\r\n" % value)
+                continue
             lower = name.lower()
             if HEADER_RE.search(name):
                 raise RuntimeError("Invalid HTTP header name.")

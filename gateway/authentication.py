@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from io import BytesIO
@@ -28,7 +28,7 @@ from gateway.snapshot import KeyPolicy, Snapshot, store
 Headers = Iterable[tuple[bytes, bytes]]
 MAX_KEY_BYTES = 1024
 KEY_HEADERS = (b"g4f-api-key", b"x-api-key")
-CREDENTIAL_HEADERS = (b"authorization", *KEY_HEADERS)
+BLANK = ord(" ")
 # Of this process alone, made anew at every start.
 QUICK_KEY = secrets.token_bytes(32)
 
@@ -81,6 +81,15 @@ def credential_in(headers: Headers) -> bytes | None:
     if not key or len(key) > MAX_KEY_BYTES:
         raise NotAuthenticated("The API key is empty or too long.")
     return key
+
+
+def _usual_key(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """What `credential_in` finds where one key alone was sent as nearly all clients do; None: ask it."""
+    sent = headers.get(b"authorization")
+    if sent is None or not sent.startswith(b"Bearer ") or any(map(headers.__contains__, KEY_HEADERS)):
+        return None
+    key = sent[7:]
+    return key if BLANK not in key and 0 < len(key) <= MAX_KEY_BYTES else None
 
 
 def principal_for(key: bytes, path: str, address: Callable[[], str]) -> Principal:
@@ -147,10 +156,9 @@ async def authenticate_scope(scope: dict[str, Any]) -> Principal:
     """The ASGI door. A key costs a digest and a look-up; only a browser session asks the database."""
     # Where no header came twice the edge has them by name.
     seen = scope.get("g4f.headers")
-    if seen is None:
+    key = _usual_key(seen) if seen is not None else None
+    if key is None:
         key = credential_in(scope["headers"])
-    else:
-        key = credential_in([(name, seen[name]) for name in CREDENTIAL_HEADERS if name in seen])
     if key is not None:
         return principal_for(key, scope["path"], lambda: scope_address(scope))
     if any(name == b"cookie" for name, _ in scope["headers"]):

@@ -13,23 +13,26 @@ MAX_TOKENS = 10**12
 
 def count(value: Any) -> int | None:
     """A number that may be believed; a provider's nonsense is no number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS else None
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 
 def read_usage(value: Any) -> Usage | None:
     """OpenAI's usage object; None when it does not hold what it should."""
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         return None
-    prompt, completion = count(value.get("prompt_tokens")), count(value.get("completion_tokens"))
+    prompt, completion = value.get("prompt_tokens"), value.get("completion_tokens")
+    if type(prompt) is not int or not 0 <= prompt <= MAX_TOKENS:
+        prompt = None
+    if type(completion) is not int or not 0 <= completion <= MAX_TOKENS:
+        completion = None
     if prompt is None and completion is None:
         return None
-    cached = value.get("prompt_tokens_details")
-    reasoning = value.get("completion_tokens_details")
+    cached, reasoning = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
     return Usage(
         prompt or 0,
         completion or 0,
-        count(cached.get("cached_tokens")) if isinstance(cached, dict) else None,
-        count(reasoning.get("reasoning_tokens")) if isinstance(reasoning, dict) else None,
+        count(cached.get("cached_tokens")) if type(cached) is dict else None,
+        count(reasoning.get("reasoning_tokens")) if type(reasoning) is dict else None,
     )
 
 
