@@ -116,7 +116,7 @@ class Server(uvicorn.Server):
         from gateway.live import answers
 
         log.warning("%d requests had not ended after %s s", len(self.server_state.tasks), settings.STOP_GRACE_SECONDS)
-        answers.end_all(ServerStopping())
+        answers.end_all(ServerStopping)
         self._drain_connections(0)
         if await self._until(self._is_idle, LAST_WORDS_SECONDS):
             return

@@ -12,17 +12,18 @@ from typing import Any
 
 LARGE_BYTES = 1024 * 1024
 MAX_VALUES = 500_000
+MAX_COMMAS = 2_000_000
 
 
 def has_too_many_values(raw: bytes) -> bool:
     """Whether decoding JSON would make so many objects that the process stands still meanwhile.
 
     Counts what opens a container and what begins a string in one; neither is common inside of texts, where
-    quotes are escaped. Bodies that are large because of a text or a picture pass.
+    quotes are escaped. Commas are: of those more may come. Bodies that are large because of a text or a picture pass.
     """
     if len(raw) <= LARGE_BYTES:
         return False
-    return raw.count(b"[") + raw.count(b"{") + raw.count(b',"') > MAX_VALUES
+    return raw.count(b"[") + raw.count(b"{") + raw.count(b',"') > MAX_VALUES or raw.count(b",") > MAX_COMMAS
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,10 @@ class LiveAnswers:
                 revoked = NotAuthenticated("The right to this answer was revoked.")
                 live.loop.call_soon_threadsafe(live.stop, revoked)
 
-    def end_all(self, error: GatewayError) -> None:
+    def end_all(self, reason: Callable[[], GatewayError]) -> None:
+        """Each answer gets an error of its own: it will name the request, and when to come back."""
         for live in list(self._open):
-            live.loop.call_soon_threadsafe(live.stop, error)
+            live.loop.call_soon_threadsafe(live.stop, reason())
 
 
 def _holds(policy: KeyPolicy | None, now: float) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -243,7 +244,9 @@ def _automatic(snapshot: Snapshot, principal: Principal) -> list[Candidate]:
     if settings.DEFAULT_MODEL or settings.DEFAULT_PROVIDER:
         model = settings.DEFAULT_MODEL if settings.DEFAULT_MODEL not in AUTOMATIC else ""
         if model or settings.DEFAULT_PROVIDER:
-            return candidates(snapshot, model, settings.DEFAULT_PROVIDER or None, principal)
+            # A key that may use `default` may use what that stands for.
+            asking = replace(principal, key=None) if _in_scope("default", principal) else principal
+            return candidates(snapshot, model, settings.DEFAULT_PROVIDER or None, asking)
     entries = snapshot.aliases.get("default")
     if entries:
         found = _entries(entries)

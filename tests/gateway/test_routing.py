@@ -258,3 +258,23 @@ def test_among_equals_the_one_with_less_under_way_for_its_weight_is_first() -> N
     for model in under_way:
         busy.leave(model)
     assert not busy
+
+
+def test_a_key_for_default_may_use_what_the_operator_made_of_it(settings: Settings) -> None:
+    make("A", "m")
+    settings.DEFAULT_MODEL = "m"
+    assert targets("default", principal=scoped("default")) == ["A/m"]
+    with pytest.raises(NotAllowed):
+        targets("m", principal=scoped("default"))
+
+
+def test_what_is_remembered_of_a_name_is_for_those_who_may_use_all() -> None:
+    make("A", "m")
+    snapshot = load()
+    chat = ChatRequest("m", None, stream=False, include_usage=False, body={})
+    assert routing.targets_of(snapshot, chat, ANYONE) == snapshot.direct["chat", "m"]
+    assert routing.targets_of(snapshot, chat, ANYONE) == snapshot.direct["chat", "m"]
+    with pytest.raises(NotAllowed):
+        routing.targets_of(snapshot, chat, scoped("other"))
+    with pytest.raises(ProviderNotFound):
+        routing.targets_of(snapshot, ChatRequest("m", "B", False, False, {}), ANYONE)

@@ -132,6 +132,8 @@ def test_what_is_open_at_the_end_of_the_grace_period_is_told(start, scripted):
     plain.join(5)
     assert (found[0].status_code, found[0].json()["error"]["code"]) == (503, "server_stopping")
     assert 1 <= int(found[0].headers["retry-after"]) <= 5
+    # Nobody reads another's request id.
+    assert cut.value.message.count("req_") == found[0].json()["error"]["message"].count("req_") == 1
     assert process.wait(10) == 0
     assert "Traceback" not in process.output
     assert rows(process) == [("interrupted", "server_stopping", 503)] * 2

@@ -13,7 +13,8 @@ from gateway.errors import GatewayError
 from gateway.events import Usage
 from gateway.limiter import limiter, limits_of
 from gateway.limits import REQUESTS
-from gateway.routing import targets_for
+from gateway.live import Live, answers
+from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.anthropic.counting import estimated, prompt_tokens
 from gateway.surfaces.anthropic.encoder import MessageStream
@@ -71,11 +72,17 @@ class CountTokens(Messages):
         principal = await authenticate_scope(exchange.scope)
         exchange.check_json()
         chat = self.parse(await exchange.body(), exchange.scope["url_route"]["kwargs"])
-        targets = targets_for(store.current, chat.model, chat.provider, principal)
+        targets = targets_of(store.current, chat, principal)
         limits = [limit for limit in limits_of(principal) if limit.kind == REQUESTS]
         if limits:
             exchange.limit_headers = limit_headers((await limiter.admit(limits, chat)).standings)
-        found = await relay.count_tokens(upstream, chat, targets)
+        with exchange.watched() as watch:
+            live = Live(principal, watch.loop, watch.cut, stream=False)
+            answers.enter(live)
+            try:
+                found = await relay.count_tokens(upstream, chat, targets)
+            finally:
+                answers.leave(live)
         headers = [*JSON_HEADERS, *self.answer_headers(exchange, chat), *([ESTIMATED] if found is None else [])]
         counted = prompt_tokens(chat) if found is None else found
         await exchange.reply(200, headers, orjson.dumps({"input_tokens": counted}))

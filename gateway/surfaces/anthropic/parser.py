@@ -13,7 +13,7 @@ from typing import Any
 from gateway.chat import ChatRequest, Native
 from gateway.errors import BadRequest
 from gateway.surfaces.anthropic.translate import chat_body
-from gateway.surfaces.openai.parser import MAX_PARTS, MAX_TOOLS, decode, ill_typed, missing
+from gateway.surfaces.openai.parser import IGNORED, MAX_PARTS, MAX_TOOLS, decode, ill_typed, missing, steered
 from gateway.surfaces.openai.steering import CONTROL, MAX_NAME
 
 MAX_MESSAGES = 10_000
@@ -23,7 +23,7 @@ ROLES = ("user", "assistant", "system")
 CHOICES = ("auto", "any", "tool", "none")
 THINKING = ("enabled", "disabled", "adaptive")
 # What steers the gateway and reaches no provider.
-STEERING = ("model", "provider")
+STEERING = frozenset((*IGNORED, "model", "models", "provider", "extra_body", "tool_emulation"))
 
 
 def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bool = False) -> ChatRequest:
@@ -42,12 +42,12 @@ def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bo
             check(name, body[name])
     return ChatRequest(
         model=model,
-        provider=path_provider or _name(body, "provider") or None,
         stream=not counting and body.get("stream") is True,
         include_usage=False,
         body=chat_body(body),
         raw=False,
         native=Native("anthropic", {name: value for name, value in body.items() if name not in STEERING}),
+        **steered(body, path_provider),
     )
 
 
@@ -74,7 +74,7 @@ def _text(holder: dict[str, Any], name: str, at: str, *, needed: bool = True) ->
     value = holder.get(name)
     if value is None and needed:
         raise missing(f"{at}.{name}")
-    if not isinstance(value or "", str):
+    if value is not None and not isinstance(value, str):
         raise ill_typed(f"{at}.{name}", "a string")
 
 
@@ -199,6 +199,8 @@ def _check_tools(body: dict[str, Any]) -> None:
         if not isinstance(tool, dict):
             raise ill_typed(at, "an object")
         _text(tool, "type", at, needed=False)
+        if tool.get("type") == "function":
+            raise BadRequest(f"Invalid value for '{at}.type': Anthropic has no such tool.", param=f"{at}.type")
         # The provider's own tools are known by their type alone.
         own = tool.get("type") not in (None, "custom")
         _text(tool, "name", at, needed=not own)

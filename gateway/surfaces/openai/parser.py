@@ -123,7 +123,7 @@ def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[st
         "include_usage": False,
         "body": {key: value for key, value in body.items() if key not in CONSUMED},
         "include_cost": _asks_cost(body),
-        **_steered(body, path_provider),
+        **steered(body, path_provider),
     }
 
 
@@ -155,12 +155,12 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         include_cost="usage" in body and _asks_cost(body),
     )
     if not STEERING.isdisjoint(body):
-        for name, value in _steered(body, path_provider).items():
+        for name, value in steered(body, path_provider).items():
             setattr(chat, name, value)
     return chat
 
 
-def _steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
+def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
     """What the caller says about who should answer, and the names of what has no effect."""
     provider = body.get("provider")
     preferences, unheard = steering.preferences(provider) if isinstance(provider, dict) else (None, ())

@@ -55,6 +55,17 @@ def test_the_callers_own_words_stay_with_the_request() -> None:
     assert "something_new" not in chat.body
 
 
+def test_what_steers_the_gateway_stays_here() -> None:
+    secrets = {"api_key": "sk-1", "cookies": {"a": "b"}, "extra_headers": {"x": "y"}, "base_url": "https://a.test"}
+    chat = parsed(**secrets, models=["n"], provider={"only": ["Acme"]})
+    assert chat.native is not None
+    assert chat.native.body == {name: value for name, value in BODY.items() if name != "model"}
+    assert set(chat.warnings) == set(secrets)
+    assert chat.fallbacks == ("n",)
+    assert chat.preferences is not None
+    assert chat.preferences.only == {"acme"}
+
+
 def test_the_provider_in_the_path_wins() -> None:
     assert parse_messages(orjson.dumps({**BODY, "provider": "a"}), "b").provider == "b"
 
@@ -82,6 +93,9 @@ def test_the_provider_in_the_path_wins() -> None:
         ({"tools": {}}, "tools", "invalid_type"),
         ({"tools": [1]}, "tools[0]", "invalid_type"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name", "missing_required_parameter"),
+        ({"tools": [{"type": "function"}]}, "tools[0].type", "invalid_value"),
+        ({"system": [{"type": "text", "text": 0}]}, "system[0].text", "invalid_type"),
+        ({"models": "m"}, "models", "invalid_type"),
         ({"tools": [{"name": "w"}]}, "tools[0].input_schema", "missing_required_parameter"),
         ({"tool_choice": "auto"}, "tool_choice", "invalid_type"),
         ({"tool_choice": {"type": "all"}}, "tool_choice.type", "invalid_value"),
@@ -118,6 +132,9 @@ def test_each_fault_is_400_and_names_its_place(fields: dict[str, Any], param: st
         (1, ""),
         ({}, ".type"),
         ({"type": "text"}, ".text"),
+        *(({"type": "text", "text": odd}, ".text") for odd in ([], {}, 0, False)),
+        ({"type": []}, ".type"),
+        ({"type": "image", "source": {"type": {}}}, ".source.type"),
         ({"type": "image"}, ".source"),
         ({"type": "image", "source": {"type": "base64", "data": "x"}}, ".source.media_type"),
         ({"type": "document", "source": {"type": "content", "content": [1]}}, ".source.content[0]"),

@@ -298,6 +298,9 @@ def test_too_many_values_are_refused_before_they_are_made() -> None:
     body = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "x": [' + b"[]," * 600_000 + b"[]]}"
     with pytest.raises(BadRequest, match="too many values"):
         parse_chat(body)
+    numbers = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "x": [' + b"1, " * 2_100_000 + b"1]}"
+    with pytest.raises(BadRequest, match="too many values"):
+        parse_chat(numbers)
     long = 'a "quoted", comma, [bracket] {brace} ' * 50_000
     assert parse_chat(orjson.dumps({"model": "m", "messages": [{"role": "user", "content": long}]}))
 
