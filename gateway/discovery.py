@@ -30,6 +30,7 @@ LOCAL_SECONDS = 0.3
 MAX_BYTES = 8 * 1024 * 1024
 DETAILS_AT_ONCE = 4
 MAX_LISTED = 5000
+PAGES_SECONDS = 60.0
 NO_LIST = {404, 405, 501}
 
 
@@ -224,8 +225,9 @@ def listed(endpoint: Endpoint, credential: str, dialect: Dialect, models_url: st
     location = models_url or f"{endpoint.base_url}{dialect.list_path}"
     found: dict[str, UpstreamModel] = {}
     asked: Mapping[str, str] | None = {}
+    until = time.monotonic() + PAGES_SECONDS
     try:
-        while asked is not None and len(found) < MAX_LISTED:
+        while asked is not None and len(found) < MAX_LISTED and time.monotonic() < until:
             page = replace(endpoint, query="&".join(filter(None, [endpoint.query, urlencode(asked)])))
             decoded = _checked(endpoint, credential, _ask(page, credential, "GET", location), "model list")
             more = {model.public_id: model for model in dialect.read(decoded) if model.public_id not in found}

@@ -130,8 +130,11 @@ def plan(lines: Iterable[Line]) -> Plan:
 
 def _add(found: Plan, model: ProviderModel, line: Line, begin: datetime) -> None:
     values = {name: line.amounts.get(name) for name in AMOUNTS}
-    values["input"], values["output"] = values["input"] or 0, values["output"] or 0
     held = price_at(model, begin)
+    for name in ("input", "output"):
+        # What is not said stays as it is.
+        if values[name] is None:
+            values[name] = getattr(held, name) if held is not None else 0
     row = held if held is not None and held.valid_from == begin else None
     if held is not None and all(getattr(held, name) == value for name, value in values.items()):
         # Said again, or the same from a later day on: nothing new.

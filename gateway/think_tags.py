@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from gateway.events import Event, Finished, ReasoningDelta, TextDelta
 
+# Blanks before an answer that may yet begin with a thought.
+MAX_BLANKS = 10_000
 OPEN, CLOSE = "<think>", "</think>"
 START, THINKING, GAP, TEXT = range(4)
 
@@ -42,6 +44,9 @@ class _Choice:
         self._held += text
         if self._state == START:
             self._begin()
+            if len(self._held) > MAX_BLANKS:
+                # Nobody thinks so late.
+                self._state = TEXT
         if self._state == THINKING:
             yield from self._think()
         if self._state == GAP:

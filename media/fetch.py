@@ -52,7 +52,7 @@ class Rules:
     ports: frozenset[int] = frozenset(PORTS.values())
     max_bytes: int = 25 * 1024 * 1024
     seconds: float = 20
-    max_redirects: int = 5
+    max_redirects: int = 3
     private_hosts: frozenset[str] = frozenset()
 
 
@@ -126,6 +126,8 @@ async def _followed(url: str, rules: Rules, budget: Budget, resolve: Resolve) ->
         location = response.header(b"location")
         if response.status in REDIRECTS and location:
             url = _joined(url, location)
+            if place.scheme == "https" and not url.lower().startswith("https:"):
+                raise FetchError("The server redirects from https to something less.")
             continue
         if response.status != 200:
             raise FetchError(f"The server answered with status {response.status}.")

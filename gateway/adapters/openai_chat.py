@@ -30,6 +30,8 @@ from gateway.upstream import Reply, Upstream
 PATH = "/chat/completions"
 CALL_PATHS = {EMBEDDINGS: "/embeddings", MODERATIONS: "/moderations", RERANK: "/rerank"}
 MAX_OPENING_EVENTS = 32
+# So few containers cannot be nested deeper than orjson writes, which is 254.
+SURELY_WRITABLE = 200
 MAX_OPENING_BYTES = 64 * 1024
 
 
@@ -123,7 +125,17 @@ def parse_object(target: Target, reply: Reply) -> dict[str, Any]:
         raise UpstreamBroken(f"{target.provider} sent an answer that is not an object.")
     if body.get("error"):
         raise from_object(target, body["error"])
+    check_writable(target, reply.body, body)
     return body
+
+
+def check_writable(target: Target, raw: bytes, body: dict[str, Any]) -> None:
+    """Raises UpstreamBroken for what is nested deeper than can be written: some of it may have to be."""
+    if raw.count(b"[") + raw.count(b"{") > SURELY_WRITABLE:
+        try:
+            orjson.dumps(body)
+        except orjson.JSONEncodeError:
+            raise UpstreamBroken(f"{target.provider} sent an answer that is nested too deep.") from None
 
 
 def parse_reply(target: Target, reply: Reply) -> RawReply:
@@ -215,6 +227,7 @@ class ChunkReader:
             raise from_object(self._target, chunk.get("error") or chunk)
         self.understood = True
         # Named events and several data lines are legal SSE, but clients expect one `data:` line.
+        check_writable(self._target, data, chunk)
         plain = event if event.startswith(b"data: ") and NEWLINE not in event else b"data: " + orjson.dumps(chunk)
         self._sort(chunk, plain, out)
 
@@ -230,6 +243,11 @@ class ChunkReader:
             return
         if not _are_objects(choices):
             raise UpstreamBroken(f"{self._target.provider} sent a chunk without readable choices.")
+        if self._finish is not None and isinstance(chunk.get("usage"), dict) and not any(map(_goes_on, choices)):
+            # OpenRouter's last chunk repeats the role beside its usage.
+            self._usage = {**chunk, "choices": []}
+            self._usage_bytes = b"data: " + orjson.dumps(self._usage)
+            return
         if self._finish is not None:
             # With several choices each has its own end; only the last one is held.
             self._release(out)
@@ -238,7 +256,7 @@ class ChunkReader:
         if any(choice.get("finish_reason") for choice in choices):
             self._release(out)
             self._finish, self._finish_bytes = chunk, event
-        elif self._speaking or any(_says_something(choice.get("delta")) or choice.get("text") for choice in choices):
+        elif self._speaking or any(map(_goes_on, choices)):
             self._release(out)
             out.append(event)
         else:
@@ -270,6 +288,10 @@ def _is_delta(event: bytes) -> bool:
     if type(choices) is not list or len(choices) != 1 or type(choices[0]) is not dict:
         return False
     return not choices[0].get("finish_reason") and not chunk.get("error")
+
+
+def _goes_on(choice: dict[str, Any]) -> bool:
+    return bool(_says_something(choice.get("delta")) or choice.get("text") or choice.get("finish_reason"))
 
 
 def _says_something(delta: Any) -> bool:

@@ -219,7 +219,9 @@ def _failure(target: Target, error: Any) -> UpstreamError:
         code = str(error.get("code") or "")
         if code in REJECTED or "image" in code:
             said = masked(str(error.get("message") or ""), target.credential)
-            return UpstreamRejected(said or f"{target.provider} refused the request.", code=code)
+            return UpstreamRejected(
+                said or f"{target.provider} refused the request.", code=masked(code, target.credential)[:200]
+            )
     return from_object(target, error)
 
 

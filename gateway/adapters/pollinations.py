@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.adapters import openai_events
+from gateway.adapters.openai_dialect import plain_body
 from gateway.adapters.translated import UNREADABLE, AnswerReader, TranslatedAdapter
 from gateway.adapters.unsupported import effort_of, refuse
 from gateway.chat import ChatRequest
@@ -31,7 +32,8 @@ class PollinationsAdapter(TranslatedAdapter):
 
     def body(self, target: Target, chat: ChatRequest) -> Mapping[str, Any]:
         refuse(target, chat, REFUSED)
-        body = {name: value for name, value in chat.body.items() if name not in REPLACED}
+        said = chat.body if chat.raw else plain_body(target, chat)
+        body = {name: value for name, value in said.items() if name not in REPLACED}
         # What is not private is shown to everybody in a public feed.
         if body.get("private") is None:
             body["private"] = True

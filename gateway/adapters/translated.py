@@ -11,7 +11,7 @@ import orjson
 from gateway.adapters.failures import from_reply
 from gateway.adapters.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLarge, payload
 from gateway.chat import ChatRequest, has_too_many_values
-from gateway.errors import UpstreamBroken, UpstreamError
+from gateway.errors import UpstreamBroken, UpstreamError, UpstreamRejected
 from gateway.events import Event
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream, UpstreamStream
@@ -80,14 +80,14 @@ class TranslatedAdapter(ABC):
 
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
         chat = await self.prepared(upstream, target, chat)
-        reply = await upstream.call(target, self.path(target, chat), orjson.dumps(self.body(target, chat)))
+        reply = await upstream.call(target, self.path(target, chat), written(target, self.body(target, chat)))
         if reply.status != 200:
             raise self.failure(target, reply)
         return self.answer(target, decoded(target, reply.body))
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         chat = await self.prepared(upstream, target, chat)
-        stream = await upstream.open_stream(target, self.path(target, chat), orjson.dumps(self.body(target, chat)))
+        stream = await upstream.open_stream(target, self.path(target, chat), written(target, self.body(target, chat)))
         if isinstance(stream, Reply):
             raise self.failure(target, stream)
         async for event in relayed(stream, Records(target, self.reader(target), self.splitter())):
@@ -163,6 +163,8 @@ class Records:
             found.extend(() if self._reader.done else self._reader.end())
             self._ended = True
             return
+        if has_too_many_values(data):
+            raise UpstreamBroken(f"{self._target.provider} sent an event with too many values.")
         try:
             body = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -199,6 +201,14 @@ class LineSplitter:
     def _bounded(self) -> None:
         if len(self._rest) > MAX_EVENT_BYTES:
             raise EventTooLarge
+
+
+def written(target: Target, body: Mapping[str, Any]) -> bytes:
+    """The body of a request. Raises UpstreamRejected: more nesting can be read than written, and larger numbers."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        raise UpstreamRejected(f"{target.provider} cannot be sent values so deep or so large.") from None
 
 
 def decoded(target: Target, raw: bytes) -> dict[str, Any]:

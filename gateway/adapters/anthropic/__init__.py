@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import orjson
-
 from gateway.adapters.anthropic.answers import MessageEvents, read_answer
 from gateway.adapters.anthropic.failures import from_error, from_status
 from gateway.adapters.anthropic.passing import PassedEvents, passed_answer
 from gateway.adapters.anthropic.requests import counted_body, message_body
 from gateway.adapters.sse import EventSplitter
-from gateway.adapters.translated import AnswerReader, Records, TranslatedAdapter, decoded, relayed
+from gateway.adapters.translated import AnswerReader, Records, TranslatedAdapter, decoded, relayed, written
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event
@@ -61,7 +59,7 @@ class AnthropicAdapter(TranslatedAdapter):
             async for event in super().stream(upstream, target, chat):
                 yield event
             return
-        stream = await upstream.open_stream(target, "/messages", orjson.dumps(self.body(target, chat)))
+        stream = await upstream.open_stream(target, "/messages", written(target, self.body(target, chat)))
         if isinstance(stream, Reply):
             raise self.failure(target, stream)
         async for event in relayed(stream, Records(target, PassedEvents(target), EventSplitter())):
@@ -77,7 +75,7 @@ class AnthropicAdapter(TranslatedAdapter):
         return found
 
     async def _sent(self, upstream: Upstream, target: Target, path: str, body: Mapping[str, Any]) -> Reply:
-        reply = await upstream.call(target, path, orjson.dumps(body))
+        reply = await upstream.call(target, path, written(target, body))
         if reply.status != 200:
             raise self.failure(target, reply)
         return reply

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from gateway.adapters.inputs import MAX_QUOTED
 from gateway.chat import (
     AudioPart,
     ChatRequest,
@@ -145,6 +146,8 @@ def _data_url(url: str) -> tuple[str, str]:
         raise UpstreamRejected("A picture or a file must be a data: URL or an http(s) URL.", param="messages")
     kind, *parameters = head.removeprefix("data:").split(";")
     if "base64" not in parameters:
+        if len(data) > MAX_QUOTED:
+            raise UpstreamRejected(f"More than {MAX_QUOTED} characters of data must be base64.", param="messages")
         data = base64.b64encode(unquote_to_bytes(data)).decode()
     return kind.strip().lower() or "text/plain", data
 

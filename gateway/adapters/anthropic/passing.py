@@ -41,6 +41,9 @@ class PassedEvents(MessageEvents):
             return ()
         if kind in (*OPENING, "message_delta", "error"):
             super().take(name, data)
+        if kind in OPENING and (kind == "ping" or self._held):
+            # One beginning is enough, and nobody waits for pings: comments of ours keep the connection.
+            return ()
         self._held += b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps(data))
         if kind in OPENING:
             return ()

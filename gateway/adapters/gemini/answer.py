@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -27,6 +28,8 @@ from gateway.events import (
 )
 from gateway.targets import Target
 from gateway.tokens import count
+
+MAX_SOURCES = 200
 
 FILTERED = {
     "SAFETY",
@@ -166,12 +169,14 @@ def _code(part: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _citations(candidate: Mapping[str, Any], state: _Candidate, index: int) -> Iterator[Event]:
-    """Each once: streams repeat what they have said."""
-    for url, title, start, end in _sources(candidate):
-        first, last = _characters(state, start), _characters(state, end)
-        if (url, first, last) not in state.cited:
-            state.cited.add((url, first, last))
-            yield Citation(url, title, first, last, index)
+    """Each once: streams repeat what they have said. So many at most: each is looked for in the whole text."""
+    for url, title, start, end in islice(_sources(candidate), MAX_SOURCES):
+        if (url, start, end) in state.cited:
+            continue
+        if len(state.cited) >= MAX_SOURCES:
+            return
+        state.cited.add((url, start, end))
+        yield Citation(url, title, _characters(state, start), _characters(state, end), index)
 
 
 def _sources(candidate: Mapping[str, Any]) -> Iterator[tuple[str, str, int | None, int | None]]:
