@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
 from gateway.surfaces.responses import parser
-from gateway.surfaces.responses.items import resolved, with_ids
+from gateway.surfaces.responses.items import messages_of, resolved, with_ids
 from gateway.surfaces.responses.parser import ResponsesRequest, parse_response
 from tests.support.openai_schema import check_items
 
@@ -155,6 +156,18 @@ SIGNED = [{"type": "reasoning.text", "text": "hm", "signature": "g"}]
 )  # fmt: skip
 def test_items_become_messages_in_which_calls_and_results_stay_together(items: Any, messages: Any) -> None:
     assert parsed(input=items).body["messages"] == messages
+
+
+@pytest.mark.parametrize(("messages", "parts"), [(20, 2000), (1999, 20)])
+@pytest.mark.parametrize("kind", ["text", "refusal"])
+def test_a_turn_of_many_pieces_is_joined_in_one_go(kind: str, messages: int, parts: int) -> None:
+    """4 MB in pieces of 100 bytes; joined piece by piece they hold up the loop for half a minute."""
+    part = {"type": "output_text" if kind == "text" else kind, kind: "x" * 100}
+    items = parsed(input=[CALL, *[{"role": "assistant", "content": [part] * parts}] * messages]).asked.items
+    begun = time.process_time()
+    (turn,) = messages_of(None, items)
+    assert time.process_time() - begun < 1
+    assert len(turn["content" if kind == "text" else kind]) == 100 * messages * parts
 
 
 def test_items_are_kept_as_openai_lists_them() -> None:
