@@ -17,8 +17,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
+from gateway.errors import BadRequest
 from gateway.models import StoredResponse, UsageEvent
 from gateway.surfaces.responses import store
+from gateway.surfaces.responses.views import page_of
 from gateway.usage import UsageWriter, writer
 from tests.support import commands
 from tests.support.answers import reply, stream
@@ -218,6 +220,85 @@ def test_a_long_conversation_is_one_query(gateway: LiveGateway, alice: User) -> 
         turns = store.conversation(previous, alice.pk)
     assert len(queries) == 1
     assert [turn.input[0]["id"] for turn in turns] == [f"msg_{number}" for number in range(50)]
+
+
+def kept(user: User, number: int, previous: str = "", said: str = "", answered: str = "") -> str:
+    """A stored turn of one item that was said and one that was answered."""
+    token = f"{number:048x}"
+    words = [{"id": f"msg_{token}_i0", "type": "message", "role": "user", "content": [text(said)]}]
+    output = [{"id": f"msg_{token}_0", "type": "message", "role": "assistant", "content": [text(answered)]}]
+    store.save(f"resp_{token}", user.pk, previous, 1700000000, words, {"output": output})
+    return f"resp_{token}"
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "input_text", "text": words}
+
+
+def test_a_conversation_that_is_too_large_is_not_read(gateway: LiveGateway, alice: User, settings: Settings) -> None:
+    settings.MAX_BODY_BYTES = 3000
+    key = gateway.make_key(alice)
+    small = kept(alice, 1, said="x" * 5000)
+    large = kept(alice, 2, small, answered="x" * 5000)
+    larger = kept(alice, 3, large)
+    assert ask(gateway, key, previous_response_id=small).status_code == 200
+    for named in (large, larger):
+        error = refused(ask(gateway, key, previous_response_id=named), 413, "request_too_large")
+        assert error["param"] == "previous_response_id"
+    with CaptureQueriesContext(connection) as queries, pytest.raises(BadRequest):
+        store.conversation(larger, alice.pk)
+    assert len(queries) == 1
+
+
+def test_a_small_request_does_not_grow_by_what_it_refers_to(
+    gateway: LiveGateway, alice: User, settings: Settings
+) -> None:
+    settings.MAX_BODY_BYTES = 3000
+    key, token = gateway.make_key(alice), f"{1:048x}"
+    kept(alice, 1, said="x" * 900)
+
+    def refer(*names: str) -> httpx.Response:
+        return ask(gateway, key, input=[{"type": "item_reference", "id": name} for name in names])
+
+    assert refer(*[f"msg_{token}_i0"] * 2).status_code == 200
+    error = refused(refer(*[f"msg_{token}_i0"] * 3), 413, "request_too_large")
+    assert error["param"] == "input"
+
+
+def test_small_items_of_large_responses_are_bounded_by_what_holds_them(
+    gateway: LiveGateway, alice: User, settings: Settings
+) -> None:
+    settings.MAX_BODY_BYTES = 3000
+    key = gateway.make_key(alice)
+    for number in range(3):
+        kept(alice, number, said="x" * 2500, answered="a")
+    answers, said = ([f"msg_{number:048x}_{kind}0" for number in range(3)] for kind in ("", "i"))
+    assert set(store.items_named(answers, alice.pk)) == set(answers), "what was said beside them is not read"
+    error = refused(
+        ask(gateway, key, input=[{"id": name.replace("i0", "i7")} for name in said]), 413, "request_too_large"
+    )
+    assert error["param"] == "input"
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_page_of_items_reads_no_more_turns_than_it_needs(alice: User, settings: Settings, newest_first: bool) -> None:
+    previous = ""
+    for number in range(30):
+        previous = kept(alice, number, previous, said="x" * 100)
+    turns = store.turns_to(previous, alice.pk)
+    assert (len(turns), turns[0]) == (30, previous)
+    found, after, more = [], None, True
+    while more:
+        with CaptureQueriesContext(connection) as queries:
+            page, more = page_of(turns, 4, newest_first=newest_first, after=after)
+        assert len(queries) <= 4
+        after = page[-1]["id"]
+        found += [item["id"] for item in page]
+    said = [f"msg_{number:048x}_{kind}0" for number in range(30) for kind in ("i", "")][:-1]
+    assert found == (said[::-1] if newest_first else said)
+    settings.MAX_BODY_BYTES = 100
+    page, more = page_of(turns, 4, newest_first=newest_first)
+    assert (len(page) < 4, more) == (True, True)
 
 
 @contextmanager

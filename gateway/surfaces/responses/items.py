@@ -225,7 +225,7 @@ def messages_of(instructions: str | None, items: Iterable[Item]) -> list[Item]:
                 turn = {"role": "assistant", "content": None}
                 messages.append(turn)
             ADDERS[kind](turn, item)
-    return [message for message in messages if not _says_nothing(message)]
+    return [_joined(message) for message in messages if not _says_nothing(message)]
 
 
 def _says_nothing(message: Item) -> bool:
@@ -233,12 +233,22 @@ def _says_nothing(message: Item) -> bool:
     return message["role"] == "assistant" and message.keys() == {"role", "content"} and message["content"] is None
 
 
+def _joined(message: Item) -> Item:
+    """A turn's words are one text each of what is said and refused. Joined once: piece by piece is quadratic."""
+    if message["role"] != "assistant":
+        return message
+    words = {name: "".join(message[name]) for name in ("content", "refusal") if message.get(name) is not None}
+    return message | words
+
+
 def _add_words(turn: Item, item: Item) -> None:
     for part in item["content"]:
         if part["type"] == "refusal":
-            turn["refusal"] = turn.get("refusal", "") + part["refusal"]
+            turn.setdefault("refusal", []).append(part["refusal"])
         elif part["type"] == "output_text":
-            turn["content"] = (turn["content"] or "") + part["text"]
+            if turn["content"] is None:
+                turn["content"] = []
+            turn["content"].append(part["text"])
 
 
 def _add_call(turn: Item, item: Item) -> None:

@@ -17,13 +17,13 @@ from gateway.errors import BadRequest
 from gateway.surfaces.openai.parser import (
     CHECKS,
     CONSUMED,
-    IGNORED,
     MAX_TOOLS,
+    addressed,
     decode,
     ill_typed,
+    merged,
     missing,
 )
-from gateway.surfaces.openai.steering import CONTROL, MAX_NAME
 from gateway.surfaces.responses.items import Item, messages_of, read_items, text_of, unsupported
 
 # What is not done here, and why. Null and empty values ask for nothing.
@@ -47,6 +47,12 @@ CHAT_WORDS = (
     "functions", "function_call", "logprobs",
 )  # fmt: skip
 TAKEN = {*CONSUMED, *REFUSED, *TRANSLATED, *CHAT_WORDS}
+# Every field of the chat that passes, as chat checks it: adapters read them. The others have checks of their own here.
+CHECKED = {
+    name: check
+    for name, check in CHECKS.items()
+    if name not in TAKEN or name in ("parallel_tool_calls", "metadata", "stream_options")
+}
 ENCRYPTED = "reasoning.encrypted_content"
 MAX_METADATA = 16
 TRUNCATIONS = ("auto", "disabled")
@@ -91,55 +97,30 @@ class ResponsesRequest(ChatRequest):
 
 def parse_response(raw: bytes, path_provider: str | None = None) -> ResponsesRequest:
     """Raises BadRequest with the parameter's path."""
-    body = decode(raw)
-    extra = body.get("extra_body")
-    if extra is not None:
-        if not isinstance(extra, dict):
-            raise ill_typed("extra_body", "an object")
-        body = {**extra, **{key: value for key, value in body.items() if key != "extra_body"}}
+    body = merged(decode(raw))
     for name, why in REFUSED.items():
         if body.get(name):
             raise unsupported(name, why)
-    for name in (*PASSED, "parallel_tool_calls", "metadata", "stream_options"):
+    for name, check in CHECKED.items():
         if body.get(name) is not None:
-            CHECKS[name](name, body[name])
-    model = _named(body, "model")
-    if "model" not in body:
-        raise missing("model")
+            check(name, body[name])
+    address = addressed(body, path_provider)
     asked = _asked(body)
-    chat = ResponsesRequest(
-        model=model,
-        provider=path_provider or _named(body, "provider") or None,
-        stream=_boolean(body, "stream", False),
-        include_usage=False,
-        body=_chat_body(body),
-        warnings=_ignored(body, asked.items),
-        raw=False,
-        asked=asked,
-        hints=_hints(body),
-    )
+    said: dict[str, Any] = {
+        "stream": _boolean(body, "stream", False),
+        "body": _chat_body(body),
+        "warnings": (*address["warnings"], *_ignored(body, asked.items)),
+    }
+    chat = ResponsesRequest(**(address | said), raw=False, asked=asked, hints=_hints(body))
     chat.say((), asked.items)
     return chat
 
 
 def _ignored(body: dict[str, Any], items: Sequence[Item]) -> tuple[str, ...]:
-    named = tuple(name for name in (*IGNORED, *CHAT_WORDS) if body.get(name))
+    named = tuple(name for name in CHAT_WORDS if body.get(name))
     # No chat takes back a picture that a model has made.
     drawn = any(item["type"] == "image_generation_call" for item in items)
     return (*named, "input.image_generation_call") if drawn else named
-
-
-def _named(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if value is None or (name == "provider" and isinstance(value, dict)):
-        if name == "model" and name in body:
-            raise ill_typed(name, "a string")
-        return ""
-    if not isinstance(value, str):
-        raise ill_typed(name, "a string")
-    if len(value) > MAX_NAME or CONTROL.search(value):
-        raise BadRequest(f"'{name}' must have at most {MAX_NAME} characters and no control characters.", param=name)
-    return value.strip()
 
 
 def _boolean(body: dict[str, Any], name: str, default: bool) -> bool:

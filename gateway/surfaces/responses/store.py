@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +19,10 @@ import orjson
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.models import QuerySet, Sum
+from django.db.models.functions import Length
 
-from gateway.errors import Unavailable
+from gateway.errors import BadRequest, Unavailable
 from gateway.models import StoredResponse
 
 log = logging.getLogger(__name__)
@@ -29,20 +32,35 @@ Item = dict[str, Any]
 SECONDS = 15.0
 MAX_TURNS = 2000
 RESPONSE_ID = re.compile(r"resp_[0-9a-f]{48}\Z")
-# An item's id holds its response's.
-ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{48})_i?\d{1,6}\Z")
+# An item's id holds its response's, and an `i` when it was said to it.
+ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{48})_(i?)\d{1,6}\Z")
 TABLE = StoredResponse._meta.db_table
-# The last turn first. Both databases know recursion, so that a long conversation is one query.
-CHAIN = f"""
-    WITH RECURSIVE chain(id, previous_id, input, response, depth) AS (
-        SELECT id, previous_id, input, response, 0 FROM {TABLE} WHERE id = %s AND user_id = %s
-        UNION ALL
-        SELECT earlier.id, earlier.previous_id, earlier.input, earlier.response, chain.depth + 1
-        FROM {TABLE} earlier JOIN chain ON earlier.id = chain.previous_id
-        WHERE earlier.user_id = %s AND chain.depth < {MAX_TURNS}
-    )
-    SELECT id, previous_id, input, response FROM chain ORDER BY depth
-"""  # noqa: S608 # nosec B608 - names come from the model, values travel as parameters
+
+
+def _chain(size: str, found: str) -> str:
+    """A query along a conversation, from its last turn: both databases know recursion, so that a long one is one query.
+
+    `size` is what a turn adds and `found` what is told, in words of SQL. The chain ends with the turn that is too much.
+    """
+    return f"""
+        WITH RECURSIVE chain(id, previous_id, size, depth) AS (
+            SELECT id, previous_id, {size}, 0 FROM {TABLE} WHERE id = %s AND user_id = %s
+            UNION ALL
+            SELECT turn.id, turn.previous_id, chain.size + {size}, chain.depth + 1
+            FROM {TABLE} turn JOIN chain ON turn.id = chain.previous_id
+            WHERE turn.user_id = %s AND chain.depth < {MAX_TURNS} AND chain.size <= %s
+        )
+        SELECT {found} ORDER BY chain.depth
+    """  # noqa: S608 # nosec B608 - names come from the model, values travel as parameters
+
+
+LINKS = _chain("0", "chain.id FROM chain")
+# The turn that is too much is told without its texts.
+CONVERSATION = _chain(
+    "CAST(length(input) AS bigint) + length(response)",
+    "chain.id, chain.previous_id, turn.input, turn.response "
+    f"FROM chain LEFT JOIN {TABLE} turn ON turn.id = chain.id AND chain.size <= %s",
+)
 _threads = ThreadPoolExecutor(4, thread_name_prefix="responses")
 
 
@@ -92,24 +110,89 @@ def save(id: str, user_id: int, previous_id: str, created_at: int, items: Sequen
     )
 
 
+def most_read() -> int:
+    """How much stored JSON is read for one request, in characters. An answer repeats much of what was asked."""
+    return 2 * int(settings.MAX_BODY_BYTES)
+
+
+def too_large(what: str, limit: int, param: str) -> BadRequest:
+    return BadRequest(f"{what} than {limit} bytes.", status=413, code="request_too_large", param=param)
+
+
 def conversation(id: str, user_id: int | None) -> list[Turn]:
-    """From the oldest turn that is left to this one; empty when there is no such response of this user's."""
-    if user_id is None or not RESPONSE_ID.match(id):
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute(CHAIN, [id, user_id, user_id])
-        rows = cursor.fetchall()
+    """From the oldest turn that is left to this one; empty when there is no such response of this user's.
+
+    Raises BadRequest 413 when it is too large to be read.
+    """
+    limit = most_read()
+    rows = _query(CONVERSATION, id, user_id, limit, limit)
+    if any(row[2] is None for row in rows):
+        raise too_large("The stored conversation is larger", limit, "previous_response_id")
     return [Turn(row[0], row[1], orjson.loads(row[2]), orjson.loads(row[3])) for row in reversed(rows)]
 
 
+def turns_to(id: str, user_id: int | None) -> list[str]:
+    """The ids of the responses of a conversation, the newest, which is this one, first."""
+    return [row[0] for row in _query(LINKS, id, user_id, 0)]
+
+
+def _query(sql: str, id: str, user_id: int | None, *limits: int) -> list[tuple[Any, ...]]:
+    if user_id is None or not RESPONSE_ID.match(id):
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [id, user_id, user_id, *limits])
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def items_of(id: str, *, answered: bool) -> tuple[list[Item], int]:
+    """What was said to a response and, if wanted, what it answered; and how many characters were read for it."""
+    columns = ("input", "response") if answered else ("input",)
+    row = StoredResponse.objects.filter(pk=id).values_list(*columns).first()
+    if row is None:
+        return [], 0
+    said: list[Item] = orjson.loads(row[0])
+    return said + (orjson.loads(row[1])["output"] if answered else []), sum(map(len, row))
+
+
+def holder_of(item_id: str) -> str:
+    """The id of the response with which an item is kept; empty if the id is none of ours."""
+    match = ITEM_ID.match(item_id)
+    return f"resp_{match[1]}" if match else ""
+
+
 def items_named(ids: Iterable[str], user_id: int | None) -> dict[str, Item]:
-    """The stored items with these ids, which carry their response's."""
-    wanted = set(ids)
-    holders = {f"resp_{match[1]}" for match in map(ITEM_ID.match, wanted) if match}
-    found: dict[str, Item] = {}
-    rows = StoredResponse.objects.filter(pk__in=holders, user_id=user_id) if user_id is not None else ()
-    for row in rows:
-        for item in (*orjson.loads(row.input), *orjson.loads(row.response)["output"]):
-            if item.get("id") in wanted:
-                found[item["id"]] = item
+    """The stored items with these ids. An id may come several times, and its item counts as often.
+
+    Raises BadRequest 413 when they are too large together, or what they are kept in.
+    """
+    if user_id is None:
+        return {}
+    wanted, found = Counter(ids), {}
+    left = limit = int(settings.MAX_BODY_BYTES)
+    for item in _items_beside(wanted, user_id):
+        if times := wanted.get(item.get("id", ""), 0):
+            left -= times * len(orjson.dumps(item))
+            if left < 0:
+                raise too_large("The items that 'input' refers to are larger", limit, "input")
+            found[item["id"]] = item
     return found
+
+
+def _items_beside(ids: Iterable[str], user_id: int) -> Iterator[Item]:
+    """All items of the texts that hold these: of a response only what was said, or only what was answered."""
+    holders: dict[str, set[str]] = {"input": set(), "response": set()}
+    for match in filter(None, map(ITEM_ID.match, ids)):
+        holders["input" if match[2] else "response"].add(f"resp_{match[1]}")
+    texts = {column: _texts(column, holders[column], user_id) for column in holders}
+    size = sum(rows.aggregate(size=Sum(Length(column)))["size"] or 0 for column, rows in texts.items())
+    if size > most_read():
+        raise too_large("What holds the items that 'input' refers to is larger", most_read(), "input")
+    for column, rows in texts.items():
+        for text in rows:
+            kept = orjson.loads(text)
+            yield from kept if column == "input" else kept["output"]
+
+
+def _texts(column: str, ids: Iterable[str], user_id: int) -> QuerySet[StoredResponse, str]:
+    return StoredResponse.objects.filter(pk__in=ids, user_id=user_id).values_list(column, flat=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import orjson
 from django.db import Error as DatabaseError
@@ -91,23 +92,45 @@ class InputItems(StoredView):
     @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, response_id: str) -> Response:
         limit, newest_first = _limit(request), _newest_first(request)
-        self.row(request, response_id)
-        items = said(store.conversation(response_id, caller(request).user_id))
-        if newest_first:
-            items.reverse()
-        page = _after(items, request.query_params.get("after"))
-        data = page[:limit] if included(request) else [without_secret(item) for item in page[:limit]]
+        turns = store.turns_to(response_id, caller(request).user_id)
+        if not turns:
+            raise not_found(response_id)
+        page, more = page_of(turns, limit, newest_first=newest_first, after=request.query_params.get("after"))
+        data = page if included(request) else [without_secret(item) for item in page]
         first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
-        more = len(page) > limit
         return Response({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more})
 
 
-def said(turns: list[store.Turn]) -> list[store.Item]:
-    """Everything that the last turn's model was given, in the order in which it was said."""
-    items: list[store.Item] = []
-    for turn in turns[:-1]:
-        items += [*turn.input, *turn.response["output"]]
-    return items + (turns[-1].input if turns else [])
+def page_of(
+    turns: Sequence[str], limit: int, *, newest_first: bool, after: str | None = None
+) -> tuple[list[store.Item], bool]:
+    """What the model of the first turn was given, and whether there is more. `turns`: the newest first.
+
+    Reads turn by turn and no more of them than the page needs; large ones make it shorter. Raises BadRequest.
+    """
+    last, ordered = turns[0], list(turns if newest_first else reversed(turns))
+    if after:
+        ordered = _from_holder(ordered, after)
+    found: list[store.Item] = []
+    read = 0
+    for number, turn in enumerate(ordered, 1):
+        items, size = store.items_of(turn, answered=turn != last)
+        if newest_first:
+            items.reverse()
+        found += _after(items, after) if after and number == 1 else items
+        read += size
+        if len(found) > limit or (found and read > store.most_read()):
+            return found[:limit], len(found) > limit or number < len(ordered)
+    return found, False
+
+
+def _from_holder(turns: list[str], after: str) -> list[str]:
+    holder = store.holder_of(after)
+    return turns[turns.index(holder) :] if holder in turns else _unknown(after)
+
+
+def _unknown(after: str) -> NoReturn:
+    raise BadRequest(f"No item has the id {after[:100]!r}.", param="after")
 
 
 def _limit(request: Request) -> int:
@@ -124,10 +147,8 @@ def _newest_first(request: Request) -> bool:
     return order == "desc"
 
 
-def _after(items: list[store.Item], after: str | None) -> list[store.Item]:
-    if not after:
-        return items
+def _after(items: list[store.Item], after: str) -> list[store.Item]:
     for index, item in enumerate(items):
         if item["id"] == after:
             return items[index + 1 :]
-    raise BadRequest(f"No item has the id {after[:100]!r}.", param="after")
+    _unknown(after)

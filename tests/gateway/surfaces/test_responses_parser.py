@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.chat import Preferences
 from gateway.errors import BadRequest
+from gateway.surfaces.openai.parser import CHECKS
 from gateway.surfaces.responses import parser
-from gateway.surfaces.responses.items import resolved, with_ids
+from gateway.surfaces.responses.items import messages_of, resolved, with_ids
 from gateway.surfaces.responses.parser import ResponsesRequest, parse_response
 from tests.support.openai_schema import check_items
 
@@ -157,6 +160,18 @@ def test_items_become_messages_in_which_calls_and_results_stay_together(items: A
     assert parsed(input=items).body["messages"] == messages
 
 
+@pytest.mark.parametrize(("messages", "parts"), [(20, 2000), (1999, 20)])
+@pytest.mark.parametrize("kind", ["text", "refusal"])
+def test_a_turn_of_many_pieces_is_joined_in_one_go(kind: str, messages: int, parts: int) -> None:
+    """4 MB in pieces of 100 bytes; joined piece by piece they hold up the loop for half a minute."""
+    part = {"type": "output_text" if kind == "text" else kind, kind: "x" * 100}
+    items = parsed(input=[CALL, *[{"role": "assistant", "content": [part] * parts}] * messages]).asked.items
+    begun = time.process_time()
+    (turn,) = messages_of(None, items)
+    assert time.process_time() - begun < 1
+    assert len(turn["content" if kind == "text" else kind]) == 100 * messages * parts
+
+
 def test_items_are_kept_as_openai_lists_them() -> None:
     items = with_ids(parsed(input=[ASKED, THOUGHT, SAID, CALL, OUTPUT]).asked.items, "0" * 48)
     check_items({"object": "list", "data": items, "first_id": "a", "last_id": "b", "has_more": False})
@@ -255,6 +270,36 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str, code: str) -
     assert (error.status, error.param, error.code) == (400, param, code)
 
 
+@pytest.mark.parametrize("name", sorted(CHECKS.keys() - {*parser.CHAT_WORDS, *parser.REFUSED}))
+def test_what_passes_on_to_the_chat_is_checked_as_there(name: str) -> None:
+    """Adapters read these fields and rely on their types."""
+    for odd in ({"a": 5}, 5.5, True, ["x", 5], "x", 10**18):
+        wrong = refusal_of(name, odd)
+        if wrong is not None:
+            error = refused(**{name: odd})
+            assert (error.status, error.param) == (wrong.status, name)
+
+
+def refusal_of(name: str, value: Any) -> BadRequest | None:
+    try:
+        CHECKS[name](name, value)
+    except BadRequest as error:
+        return error
+    return None
+
+
+def test_who_should_answer_is_read_as_in_a_chat() -> None:
+    wish = {"order": ["B"], "only": ["a", "b"], "sort": "price"}
+    found = parsed(provider=wish, models=["n"], proxy="x", messages=[ASKED])
+    assert found.preferences == Preferences(("b",), frozenset({"a", "b"}))
+    assert (found.provider, found.model, found.fallbacks) == (None, "m", ("n",))
+    assert found.warnings == ("proxy", "provider.sort", "messages")
+    assert "models" not in found.body
+    assert parse_response(b'{"models": ["n"], "input": "hi"}').model == "n"
+    assert refused(provider={"order": 5}).param == "provider.order"
+    assert refused(models="n").param == "models"
+
+
 @pytest.mark.parametrize(("name", "value"), [("temperature", 3), ("top_p", 2), ("max_output_tokens", 0)])
 def test_what_is_out_of_range_is_422(name: str, value: Any) -> None:
     error = refused(**{name: value})
@@ -290,7 +335,7 @@ JSON = st.recursive(
     max_leaves=10,
 )
 FIELDS = st.sampled_from(
-    [*parser.TRANSLATED, *parser.REFUSED, *parser.PASSED, "model", "stream", "provider", "extra_body"]
+    [*parser.TRANSLATED, *parser.REFUSED, *CHECKS, "model", "models", "stream", "provider", "extra_body"]
 )
 
 
@@ -299,4 +344,4 @@ FIELDS = st.sampled_from(
 def test_whatever_a_caller_sends_is_read_or_refused(fields: dict[str, Any]) -> None:
     with contextlib.suppress(BadRequest):
         chat = parsed(**fields)
-        chat.messages(), chat.tools(), chat.tool_choice(), chat.answer_format()
+        chat.messages(), chat.tools(), chat.tool_choice(), chat.answer_format(), chat.stops()
