@@ -93,6 +93,14 @@ def test_what_was_exported_changes_nothing_and_makes_an_empty_gateway_the_same(m
         assert list(Price.objects.order_by("model").values_list(*columns)) == rows
 
 
+def test_what_is_not_said_stays_as_it_is(models: None) -> None:
+    run("price", "set", "A/m", "--input", "1", "--output", "2")
+    run("price", "set", "A/m", "--output", "3")
+    row = Price.objects.order_by("valid_from").last()
+    assert row is not None
+    assert (row.input, row.output) == (10**9, 3 * 10**9)
+
+
 def test_what_is_unknown_is_said(models: None) -> None:
     run("price", "set", "A/m", "--input", "1", "--output", "2")
     listed = run("price", "list")

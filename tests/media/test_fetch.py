@@ -395,5 +395,8 @@ def test_the_certificate_has_to_be_the_names(run: Played, tmp_path: Path, monkey
             assert (await fetch(server.base_url, IMAGES, found)).data == PNG
             url = f"https://pictures.test:{port_of(server)}/"
             assert "not trusted" in await refused(url, found, resolve=resolve)
+        plain = whole(b"", b"302 Found", b"Location: http://127.0.0.1:1/")
+        async with peer(plain, tls=tls) as server:
+            assert "from https" in await refused(server.base_url, rules(server, hosts=("127.0.0.1",)))
 
     run(scenario)

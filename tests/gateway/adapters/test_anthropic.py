@@ -15,7 +15,7 @@ from gateway.adapters.anthropic import AnthropicAdapter
 from gateway.adapters.anthropic.answers import MessageEvents
 from gateway.adapters.anthropic.passing import PassedEvents
 from gateway.adapters.sse import EventSplitter
-from gateway.adapters.translated import Records
+from gateway.adapters.translated import Records, written
 from gateway.chat import ChatRequest
 from gateway.errors import (
     UnsupportedParameter,
@@ -493,6 +493,32 @@ def test_for_its_own_clients_events_pass_and_are_held_until_something_is_said() 
     assert b"web_search_tool_result" in passed
     assert found[-2:] == [Usage(6039, 931), Finished("stop")]
     assert records.done
+
+
+def test_pings_without_end_are_not_kept() -> None:
+    reader = PassedEvents(TARGET)
+    start, *rest = recorded_events("search")
+    records = Records(TARGET, reader, EventSplitter())
+    ping = b'event: ping\ndata: {"type":"ping"}\n\n'
+    assert records.feed(start + ping * 5000 + start) == []
+    first = next(event for event in records.feed(b"".join(rest)) if isinstance(event, RawChunks))
+    assert b"ping" not in first.data
+    assert first.data.count(b"event: message_start") == 1
+
+
+DEEP = b"[" * 300 + b"]" * 300
+
+
+def test_what_cannot_be_written_is_refused() -> None:
+    with pytest.raises(UpstreamRejected):
+        written(TARGET, {"a": orjson.loads(DEEP)})
+    with pytest.raises(UpstreamRejected):
+        written(TARGET, {"a": 2**64})
+
+
+def test_an_event_with_too_many_values_is_not_read() -> None:
+    with pytest.raises(UpstreamBroken, match="too many values"):
+        streamed(b'data: {"type":"x","a":[' + b"{}," * 600_000 + b"{}]}\n\n")
 
 
 JSON = st.sampled_from(

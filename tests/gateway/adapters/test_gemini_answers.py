@@ -89,6 +89,19 @@ class TestAnswer:
             ("https://c.example/3", "", text),
         ]
 
+    def test_sources_are_bounded(self) -> None:
+        supports = [
+            {"segment": {"startIndex": n, "endIndex": n + 1}, "groundingChunkIndices": [0]} for n in range(5000)
+        ]
+        grounding = {"groundingChunks": [{"web": {"uri": "https://a.example/"}}], "groundingSupports": supports}
+        candidate = {
+            "content": {"parts": [{"text": "a" * 6000}]},
+            "groundingMetadata": grounding,
+            "finishReason": "STOP",
+        }
+        found = ADAPTER.answer(TARGET, {"candidates": [candidate]})
+        assert sum(isinstance(event, Citation) for event in found) == 200
+
     def test_what_was_recited_and_what_was_retrieved_are_sources_too(self) -> None:
         recited = [
             {"startIndex": 0, "endIndex": 2, "uri": "https://a.example/"},

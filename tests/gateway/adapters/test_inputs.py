@@ -122,6 +122,7 @@ def test_pictures_that_a_model_drew_are_checked_as_well() -> None:
         (image(data_url(b"MZ\x00\x00")), "image_url.url", "not accepted"),
         (image("data:image/png;base64,"), "image_url.url", "not accepted"),
         (image("data:"), "image_url.url", "Expected"),
+        (image("data:image/png," + "%41" * 500_000), "image_url.url", "must be base64"),
         (image("ftp://example.com/"), "image_url.url", "Expected"),
         (image("http://127.0.0.1/"), "image_url.url", "private"),
         (image("HTTP://127.0.0.1/"), "image_url.url", "private"),
