@@ -6,15 +6,17 @@ A wrapper around any adapter, made only where a flag of the model or the request
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import ParamSpec, Protocol, TypeVar
 
 from gateway.adapters.base import Adapter
 from gateway.answer_schema import Check
 from gateway.chat import ChatRequest
-from gateway.errors import UnsupportedParameter, UpstreamBroken, UpstreamRejected
+from gateway.errors import UnsupportedParameter, UpstreamBroken
 from gateway.events import Event, Finished, TextDelta, Usage
 from gateway.prompted_tools import ToolFilter, instructed, with_tools
 from gateway.targets import Target
@@ -22,7 +24,10 @@ from gateway.think_tags import ThinkFilter
 from gateway.tokens import summed
 from gateway.upstream import Upstream
 
-CHECK_SECONDS = 5
+P = ParamSpec("P")
+T = TypeVar("T")
+# Checks by callers' schemas have few threads of their own: nobody else waits for them.
+CHECKERS = ThreadPoolExecutor(2, thread_name_prefix="schemas")
 
 
 class Filter(Protocol):
@@ -110,7 +115,7 @@ class JsonByPrompt:
         self._adapter = adapter
 
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
-        check = Check(chat.answer_format())
+        check = await _beside(Check, chat.answer_format())
         kept = {name: value for name, value in chat.body.items() if name != "response_format"}
         asked = replace(chat, body=instructed(kept, check.instruction()), raw=False, native=None, stream=False)
         events = await self._adapter.complete(upstream, target, asked)
@@ -135,7 +140,7 @@ class JsonByPrompt:
         self, upstream: Upstream, target: Target, asked: ChatRequest, check: Check, text: str
     ) -> tuple[str, list[Usage]]:
         """The text as JSON, and what repairing it has used. Raises UpstreamBroken when that failed."""
-        found, fault = await _read(check, text)
+        found, fault = await _beside(check.read, text)
         if not fault:
             return found, []
         body = {name: value for name, value in asked.body.items() if name not in ("n", "tools", "tool_choice")}
@@ -146,7 +151,7 @@ class JsonByPrompt:
         again = replace(asked, body={**body, "messages": [*body["messages"], *said]})
         events = await self._adapter.complete(upstream, target, again)
         text = "".join(event.text for event in events if isinstance(event, TextDelta))
-        found, fault = await _read(check, text)
+        found, fault = await _beside(check.read, text)
         if fault:
             raise UpstreamBroken(f"{target.provider} gave no JSON of the form that was asked for.")
         return found, [event for event in events if isinstance(event, Usage)]
@@ -156,12 +161,6 @@ class JsonByPrompt:
             yield event
 
 
-async def _read(check: Check, text: str) -> tuple[str, str]:
+async def _beside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Beside the loop: a caller's schema says how long it takes."""
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return await asyncio.to_thread(check.read, text)
-    except TimeoutError:
-        raise UpstreamRejected(
-            "The schema takes too long to check.", code="invalid_value", param="response_format"
-        ) from None
+    return await asyncio.get_running_loop().run_in_executor(CHECKERS, partial(work, *args, **kwargs))
