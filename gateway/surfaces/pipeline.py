@@ -178,7 +178,7 @@ class Surface:
                 answers.leave(live)
                 # Who leaves before usage is known has used what was estimated, as far as anyone knows.
                 if admission is not None and (tally.usage is not None or exchange.cut is None):
-                    admission.settle(tally.usage)
+                    admission.settle(tally.total())
 
     async def _answer(
         self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
