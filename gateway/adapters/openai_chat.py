@@ -24,6 +24,7 @@ from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK, CallRequest
 from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, RawChunks, RawClosing, RawReply
+from gateway.nested import rewritten
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
 
@@ -97,7 +98,7 @@ class OpenAIChatAdapter:
         for name, value in (("object", "list"), ("model", target.upstream_model)):
             if not isinstance(body.get(name), str):
                 body[name], changed = value, True
-        return RawReply(orjson.dumps(body) if changed else reply.body, body), usage
+        return RawReply(rewritten(body) if changed else reply.body, body), usage
 
 
 class OpenAICompletionsAdapter(OpenAIChatAdapter):
@@ -215,7 +216,7 @@ class ChunkReader:
             raise from_object(self._target, chunk.get("error") or chunk)
         self.understood = True
         # Named events and several data lines are legal SSE, but clients expect one `data:` line.
-        plain = event if event.startswith(b"data: ") and NEWLINE not in event else b"data: " + orjson.dumps(chunk)
+        plain = event if event.startswith(b"data: ") and NEWLINE not in event else b"data: " + rewritten(chunk)
         self._sort(chunk, plain, out)
 
     def _sort(self, chunk: dict[str, Any], event: bytes, out: list[bytes]) -> None:

@@ -222,10 +222,13 @@ class Surface:
         encoder = self.plain_encoder(chat)
         if chat.include_cost:
             self.tell_cost(encoder, tally.cost)
-        for event in await relay.complete(upstream, chat, targets, tally):
-            encoder.take(event)
-        body = encoder.body()
-        tally.usage = encoder.usage
+        events = await relay.complete(upstream, chat, targets, tally)
+        try:
+            for event in events:
+                encoder.take(event)
+            body = encoder.body()
+        finally:
+            tally.usage = encoder.usage
         if self.finished is not None:
             await self.finished(chat, principal, encoder)
         tally.end("ok", 200)
