@@ -166,9 +166,9 @@ class _Choice:
             yield from self._said(text.rstrip())
             self._state, self._held = CALL, rest
         else:
-            kept = unfinished(text, OPEN)
-            yield from self._said(text[: len(text) - kept])
-            self._held = text[len(text) - kept :]
+            said = text[: len(text) - unfinished(text, OPEN)].rstrip("\n")
+            yield from self._said(said)
+            self._held = text[len(said) :]
 
     def _inside(self) -> Iterator[Event]:
         inner, closed, rest = self._held.partition(CLOSE)

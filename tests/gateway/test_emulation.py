@@ -110,6 +110,11 @@ def test_what_cannot_be_a_call_is_not_held_back() -> None:
     assert list(filtering.take(TextDelta("b>"))) == [TextDelta("<b>")]
 
 
+def test_the_lines_before_a_call_are_nobodys_also_when_they_come_alone() -> None:
+    assert told(through(ToolFilter(chat()), ["I look.", "\n\n", CALL]))[:1] == ("I look.",)
+    assert told(through(ToolFilter(chat()), ["I look.", "\n\n", "No."]))[:1] == ("I look.\n\nNo.",)
+
+
 def test_ids_are_ours_and_differ() -> None:
     events = through(ToolFilter(chat()), [CALL, CALL])
     ids = [event.id for event in events if isinstance(event, ToolCallDelta)]
