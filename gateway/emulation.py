@@ -6,23 +6,28 @@ A wrapper around any adapter, made only where a flag of the model or the request
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol
+from functools import partial
+from typing import ParamSpec, Protocol, TypeVar
 
 from gateway.adapters.base import Adapter
 from gateway.answer_schema import Check
 from gateway.chat import ChatRequest
-from gateway.errors import UnsupportedParameter, UpstreamBroken, UpstreamRejected
+from gateway.errors import AnswerUnfit, UnsupportedParameter, UpstreamError
 from gateway.events import Event, Finished, TextDelta, Usage
 from gateway.prompted_tools import ToolFilter, instructed, with_tools
 from gateway.targets import Target
 from gateway.think_tags import ThinkFilter
-from gateway.tokens import summed
+from gateway.tokens import carried, summed
 from gateway.upstream import Upstream
 
-CHECK_SECONDS = 5
+P = ParamSpec("P")
+T = TypeVar("T")
+# Checks by callers' schemas have few threads of their own: nobody else waits for them.
+CHECKERS = ThreadPoolExecutor(2, thread_name_prefix="schemas")
 
 
 class Filter(Protocol):
@@ -110,34 +115,50 @@ class JsonByPrompt:
         self._adapter = adapter
 
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
-        check = Check(chat.answer_format())
+        check = await _beside(Check, chat.answer_format())
         kept = {name: value for name, value in chat.body.items() if name != "response_format"}
         asked = replace(chat, body=instructed(kept, check.instruction()), raw=False, native=None, stream=False)
         events = await self._adapter.complete(upstream, target, asked)
+        usage = [event for event in events if isinstance(event, Usage)]
+        try:
+            found = await self._checked(upstream, target, asked, check, events, usage)
+        except UpstreamError as error:
+            carried(error, usage)
+            raise
+        return [*found, *([summed(usage)] if usage else [])]
+
+    async def _checked(
+        self,
+        upstream: Upstream,
+        target: Target,
+        asked: ChatRequest,
+        check: Check,
+        events: Sequence[Event],
+        usage: list[Usage],
+    ) -> list[Event]:
+        """The events with valid texts; `usage` grows by what repairing them uses."""
         texts: dict[int, str] = {}
         for event in events:
             if isinstance(event, TextDelta):
                 texts[event.index] = texts.get(event.index, "") + event.text
-        usage = [event for event in events if isinstance(event, Usage)]
         found: list[Event] = []
         for event in events:
             if isinstance(event, Finished):
                 text = texts.get(event.index, "")
                 if event.reason == "stop":
-                    text, more = await self._valid(upstream, target, asked, check, text)
-                    usage.extend(more)
+                    text = await self._valid(upstream, target, asked, check, text, usage)
                 found.extend([TextDelta(text, event.index)] if text else [])
             if not isinstance(event, (TextDelta, Usage)):
                 found.append(event)
-        return [*found, *([summed(usage)] if usage else [])]
+        return found
 
     async def _valid(
-        self, upstream: Upstream, target: Target, asked: ChatRequest, check: Check, text: str
-    ) -> tuple[str, list[Usage]]:
-        """The text as JSON, and what repairing it has used. Raises UpstreamBroken when that failed."""
-        found, fault = await _read(check, text)
+        self, upstream: Upstream, target: Target, asked: ChatRequest, check: Check, text: str, usage: list[Usage]
+    ) -> str:
+        """The text as JSON, repaired once. Raises AnswerUnfit when that failed."""
+        found, fault = await _beside(check.read, text)
         if not fault:
-            return found, []
+            return found
         body = {name: value for name, value in asked.body.items() if name not in ("n", "tools", "tool_choice")}
         said = [
             {"role": "assistant", "content": text or "(nothing)"},
@@ -145,23 +166,18 @@ class JsonByPrompt:
         ]
         again = replace(asked, body={**body, "messages": [*body["messages"], *said]})
         events = await self._adapter.complete(upstream, target, again)
+        usage.extend(event for event in events if isinstance(event, Usage))
         text = "".join(event.text for event in events if isinstance(event, TextDelta))
-        found, fault = await _read(check, text)
+        found, fault = await _beside(check.read, text)
         if fault:
-            raise UpstreamBroken(f"{target.provider} gave no JSON of the form that was asked for.")
-        return found, [event for event in events if isinstance(event, Usage)]
+            raise AnswerUnfit(f"{target.provider} gave no JSON of the form that was asked for.")
+        return found
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         for event in await self.complete(upstream, target, chat):
             yield event
 
 
-async def _read(check: Check, text: str) -> tuple[str, str]:
+async def _beside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Beside the loop: a caller's schema says how long it takes."""
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            return await asyncio.to_thread(check.read, text)
-    except TimeoutError:
-        raise UpstreamRejected(
-            "The schema takes too long to check.", code="invalid_value", param="response_format"
-        ) from None
+    return await asyncio.get_running_loop().run_in_executor(CHECKERS, partial(work, *args, **kwargs))

@@ -19,6 +19,7 @@ GatewayError
     ├── UpstreamRefused   its 401, 402, 403: our credential, never the caller's
     ├── UpstreamTimeout   504
     └── UpstreamBroken    502: 5xx, connection, protocol
+        └── AnswerUnfit   502: the model does not give the form that was asked for
 
 `docs/errors.md` lists every code. The envelope of each surface is made in `surfaces/<surface>/errors.py`.
 """
@@ -29,6 +30,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.events import Usage
     from gateway.limits import Standing
 
 RECONNECT_SECONDS = (1.0, 5.0)
@@ -127,11 +129,13 @@ class ServerStopping(Unavailable):
 
 
 class UpstreamError(GatewayError):
-    """`fallback` says whether another target may be asked; `opens` whether the breaker hears of it."""
+    """`fallback` says whether another target may be asked; `opens` whether the breaker hears of it; `usage` is what
+    was used before the failure."""
 
     status, type, code = 502, "provider_error", "provider_not_working"
     fallback = True
     opens = True
+    usage: Usage | None = None
 
 
 class UpstreamRejected(UpstreamError):
@@ -176,3 +180,10 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamBroken(UpstreamError):
     pass
+
+
+class AnswerUnfit(UpstreamBroken):
+    """The model answered, and not in the form that was asked for. The request may ask for the impossible, so it says
+    nothing about the provider."""
+
+    opens = False

@@ -7,6 +7,7 @@ import re
 from django.conf import settings
 
 from gateway.errors import (
+    AnswerUnfit,
     ContentRefused,
     ContextTooLong,
     UnsupportedParameter,
@@ -45,6 +46,10 @@ class Failover:
                 return _elsewhere(failed, targets)
             case UpstreamRejected():
                 return self._second_opinion(failed, error, targets)
+            case AnswerUnfit():
+                # Each model that is only told the form would be paid twice, and nobody may be able to give it; one
+                # that knows it by itself may do what this one could not.
+                return tuple(target for target in targets if "json" not in target.lacks)
             case UpstreamTimeout() | UpstreamBroken():
                 # Its other credentials lead to the same server: they are tried when all others were.
                 return tuple(sorted(targets, key=lambda target: target.provider_id == failed.provider_id))
@@ -102,4 +107,5 @@ def classified(error: UpstreamError) -> UpstreamError:
     own = error.code if error.code not in (None, UpstreamRejected.code, "invalid_request_error", "400") else None
     found = kind(error.message, status=error.status, code=own, param=error.param)
     found.retry_after, found.should_retry = error.retry_after, error.should_retry
+    found.fallback, found.usage = error.fallback, error.usage
     return found

@@ -17,6 +17,7 @@ from django.conf import settings
 from gateway.authentication import Principal
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest, Message
+from gateway.completions import CompletionRequest
 from gateway.errors import RateLimited
 from gateway.events import Usage
 from gateway.limits import (
@@ -66,6 +67,8 @@ def estimate(chat: ChatRequest) -> int:
     tools = chat.body.get("tools")
     characters += len(orjson.dumps(tools)) if tools else 0
     answers = chat.body.get("n") or 1
+    if isinstance(chat, CompletionRequest):
+        answers *= len(chat.prompts)
     return max(1, characters // CHARACTERS_PER_TOKEN) + (chat.max_tokens() or 0) * answers
 
 

@@ -10,6 +10,7 @@ import orjson
 
 from gateway.chat import ChatRequest, Message, Tool
 from gateway.events import Event, Finished, TextDelta, ToolCallDelta
+from gateway.nested import is_writable, object_of
 from gateway.think_tags import unfinished
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
@@ -165,9 +166,9 @@ class _Choice:
             yield from self._said(text.rstrip())
             self._state, self._held = CALL, rest
         else:
-            kept = unfinished(text, OPEN)
-            yield from self._said(text[: len(text) - kept])
-            self._held = text[len(text) - kept :]
+            said = text[: len(text) - unfinished(text, OPEN)].rstrip("\n")
+            yield from self._said(said)
+            self._held = text[len(said) :]
 
     def _inside(self) -> Iterator[Event]:
         inner, closed, rest = self._held.partition(CLOSE)
@@ -204,7 +205,7 @@ class _Choice:
         found = [self._call(item) for item in (value if isinstance(value, list) else [value])]
         if all(found):
             yield from (call for call in found if call)
-        elif self._forced and isinstance(value, dict) and "name" not in value:
+        elif self._forced and isinstance(value, dict) and "name" not in value and is_writable(value):
             # Told which tool to call, some models write its arguments alone.
             yield self._forced, orjson.dumps(value).decode()
 
@@ -215,11 +216,10 @@ class _Choice:
             return None
         arguments = item.get("arguments", item.get("parameters"))
         if isinstance(arguments, str):
-            try:
-                arguments = orjson.loads(arguments)
-            except orjson.JSONDecodeError:
+            arguments = object_of(arguments)
+            if arguments is None:
                 return None
-        if not isinstance(arguments, dict | None):
+        if not isinstance(arguments, dict | None) or not is_writable(arguments):
             return None
         return item["name"], orjson.dumps(arguments or {}).decode()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.errors import UpstreamError
 from gateway.events import Usage
 
 # More than any request can use; beyond it a count is an error of the provider's.
@@ -46,6 +47,12 @@ def summed(parts: Sequence[Usage]) -> Usage:
         any(part.estimated for part in parts),
         _known([part.cache_write_tokens for part in parts]),
     )
+
+
+def carried(error: UpstreamError, parts: Sequence[Usage]) -> None:
+    """Gives the error what was used until it happened, beside what it knows of itself."""
+    spent = [*parts, *([error.usage] if error.usage else [])]
+    error.usage = summed(spent) if spent else None
 
 
 def _known(counts: Sequence[int | None]) -> int | None:

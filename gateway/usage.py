@@ -21,11 +21,12 @@ from django.utils import timezone
 from gateway import metrics
 from gateway.authentication import Principal
 from gateway.chat import ChatRequest
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UpstreamError
 from gateway.events import Usage
 from gateway.models import ApiKey, UsageEvent
 from gateway.spool import Record, Segment, Spool, orphans
 from gateway.targets import PricePolicy, Target
+from gateway.tokens import summed
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class Tally:
         self._created = time.time()
         self._first: float | None = None
         self._attempts: list[dict[str, Any]] = []
+        # What attempts used that failed all the same, each with its price and cost.
+        self._lost: list[tuple[Usage, int | None, int | None]] = []
         self._attempt_started = 0.0
         self._tries = 0
         self._principal = principal
@@ -124,6 +127,14 @@ class Tally:
         if error is not None:
             attempt |= {"status": error.status, "code": error.code}
         self._attempts.append(attempt)
+        if isinstance(error, UpstreamError) and error.usage is not None:
+            self._lost.append((error.usage, *cost_of(self.target.prices, error.usage, self._created)))
+
+    def total(self) -> Usage | None:
+        """What all attempts used together, as far as anyone knows."""
+        if not self._lost:
+            return self.usage
+        return summed([*(usage for usage, _, _ in self._lost), *([self.usage] if self.usage is not None else [])])
 
     def told(self) -> str:
         """What was tried until now, for the caller: `Acme/gpt-4o 429, Beta/gpt-4o 200`; empty for a single try."""
@@ -156,8 +167,8 @@ class Tally:
         record["duration_ms"] = _milliseconds(now - self._started)
         record["first_token_ms"] = None if self._first is None else _milliseconds(self._first - self._started)
         record["attempts"] = self._attempts
-        if self.usage is not None:
-            record.update(self._counted(self.usage))
+        if (used := self.total()) is not None:
+            record.update(self._counted(used))
         writer.spool.end(record)
 
     def cost(self, usage: Usage) -> float | None:
@@ -165,8 +176,16 @@ class Tally:
         nano = cost_of(self.target.prices if self.target else (), usage, self._created)[1]
         return None if nano is None else nano / 1e9
 
+    def _priced(self) -> tuple[int | None, int | None]:
+        """The last attempt's price, and what all attempts cost by their own; no cost where one of them has none."""
+        parts = [(price_id, cost) for _, price_id, cost in self._lost]
+        if self.usage is not None:
+            parts.append(cost_of(self.target.prices if self.target else (), self.usage, self._created))
+        costs = [cost for _, cost in parts if cost is not None]
+        return parts[-1][0], sum(costs) if len(costs) == len(parts) else None
+
     def _counted(self, usage: Usage) -> dict[str, Any]:
-        price_id, cost = cost_of(self.target.prices if self.target else (), usage, self._created)
+        price_id, cost = self._priced()
         return {
             "prompt_tokens": min(usage.prompt_tokens, MAX_TOKENS_STORED),
             "completion_tokens": min(usage.completion_tokens, MAX_TOKENS_STORED),

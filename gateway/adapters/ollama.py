@@ -16,6 +16,7 @@ from gateway.adapters.unsupported import content_path, effort_of, is_asked, numb
 from gateway.chat import ChatRequest, ImagePart, Message, OtherPart, ReasoningPart, TextPart, ToolCall
 from gateway.errors import UnsupportedParameter, UpstreamBroken
 from gateway.events import Event, Finished, MediaOutput, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from gateway.nested import object_of
 from gateway.targets import Target
 from gateway.tokens import count
 from gateway.upstream import Upstream
@@ -130,13 +131,8 @@ def _image(target: Target, url: str, path: str) -> str:
 
 
 def _call(target: Target, call: ToolCall, path: str) -> dict[str, Any]:
-    try:
-        arguments = orjson.loads(call.arguments.strip() or "{}")
-        # What was read may still be nested too deep to be written.
-        orjson.dumps({"messages": [{"tool_calls": [{"function": {"arguments": arguments}}]}]})
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        arguments = None
-    if not isinstance(arguments, dict):
+    arguments = object_of(call.arguments)
+    if arguments is None:
         raise UnsupportedParameter(target.provider, f"{path}.function.arguments", "expected the JSON of an object.")
     function = {"name": call.name, "arguments": arguments}
     return {"id": call.id, "function": function} if call.id else {"function": function}

@@ -24,14 +24,13 @@ from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK, CallRequest
 from gateway.chat import ChatRequest, has_too_many_values
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event, RawChunks, RawClosing, RawReply
+from gateway.nested import rewritten
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
 
 PATH = "/chat/completions"
 CALL_PATHS = {EMBEDDINGS: "/embeddings", MODERATIONS: "/moderations", RERANK: "/rerank"}
 MAX_OPENING_EVENTS = 32
-# So few containers cannot be nested deeper than orjson writes, which is 254.
-SURELY_WRITABLE = 200
 MAX_OPENING_BYTES = 64 * 1024
 
 
@@ -99,7 +98,7 @@ class OpenAIChatAdapter:
         for name, value in (("object", "list"), ("model", target.upstream_model)):
             if not isinstance(body.get(name), str):
                 body[name], changed = value, True
-        return RawReply(orjson.dumps(body) if changed else reply.body, body), usage
+        return RawReply(rewritten(body) if changed else reply.body, body), usage
 
 
 class OpenAICompletionsAdapter(OpenAIChatAdapter):
@@ -125,17 +124,7 @@ def parse_object(target: Target, reply: Reply) -> dict[str, Any]:
         raise UpstreamBroken(f"{target.provider} sent an answer that is not an object.")
     if body.get("error"):
         raise from_object(target, body["error"])
-    check_writable(target, reply.body, body)
     return body
-
-
-def check_writable(target: Target, raw: bytes, body: dict[str, Any]) -> None:
-    """Raises UpstreamBroken for what is nested deeper than can be written: some of it may have to be."""
-    if raw.count(b"[") + raw.count(b"{") > SURELY_WRITABLE:
-        try:
-            orjson.dumps(body)
-        except orjson.JSONEncodeError:
-            raise UpstreamBroken(f"{target.provider} sent an answer that is nested too deep.") from None
 
 
 def parse_reply(target: Target, reply: Reply) -> RawReply:
@@ -227,8 +216,7 @@ class ChunkReader:
             raise from_object(self._target, chunk.get("error") or chunk)
         self.understood = True
         # Named events and several data lines are legal SSE, but clients expect one `data:` line.
-        check_writable(self._target, data, chunk)
-        plain = event if event.startswith(b"data: ") and NEWLINE not in event else b"data: " + orjson.dumps(chunk)
+        plain = event if event.startswith(b"data: ") and NEWLINE not in event else b"data: " + rewritten(chunk)
         self._sort(chunk, plain, out)
 
     def _sort(self, chunk: dict[str, Any], event: bytes, out: list[bytes]) -> None:
@@ -246,7 +234,7 @@ class ChunkReader:
         if self._finish is not None and isinstance(chunk.get("usage"), dict) and not any(map(_goes_on, choices)):
             # OpenRouter's last chunk repeats the role beside its usage.
             self._usage = {**chunk, "choices": []}
-            self._usage_bytes = b"data: " + orjson.dumps(self._usage)
+            self._usage_bytes = b"data: " + rewritten(self._usage)
             return
         if self._finish is not None:
             # With several choices each has its own end; only the last one is held.

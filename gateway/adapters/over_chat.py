@@ -9,10 +9,10 @@ from dataclasses import replace
 from gateway.adapters.base import Adapter
 from gateway.chat import ChatRequest
 from gateway.completions import MAX_PROMPTS, CompletionRequest
-from gateway.errors import UnsupportedParameter
+from gateway.errors import UnsupportedParameter, UpstreamError
 from gateway.events import Event, Failed, RawChunks, RawClosing, RawReply, Started, Usage
 from gateway.targets import Target
-from gateway.tokens import summed
+from gateway.tokens import carried, summed
 from gateway.upstream import Upstream
 
 
@@ -28,18 +28,29 @@ class OverChat:
         found: list[Event] = []
         spent = Spent()
         for first, part in parts(target, chat):
-            for event in await self._adapter.complete(upstream, target, part):
+            try:
+                events = await self._adapter.complete(upstream, target, part)
+            except UpstreamError as error:
+                carried(error, spent.parts)
+                raise
+            for event in events:
                 found.extend(spent.passed(event, first))
         return [*found, *spent.told()]
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         assert isinstance(chat, CompletionRequest)
         spent = Spent()
-        for first, part in parts(target, chat):
-            async with aclosing(self._adapter.stream(upstream, target, part)) as events:
-                async for event in events:
-                    for passed in spent.passed(event, first):
-                        yield passed
+        try:
+            for first, part in parts(target, chat):
+                async with aclosing(self._adapter.stream(upstream, target, part)) as events:
+                    async for event in events:
+                        for passed in spent.passed(event, first):
+                            yield passed
+        except UpstreamError:
+            # The caller has seen some of what it was used for.
+            for event in spent.told():
+                yield event
+            raise
         for event in spent.told():
             yield event
 
@@ -48,20 +59,20 @@ class Spent:
     """Sums the usage of several chats."""
 
     def __init__(self) -> None:
-        self._parts: list[Usage] = []
+        self.parts: list[Usage] = []
 
     def passed(self, event: Event, first: int) -> Iterator[Event]:
         """The event as one of the whole answer, whose choices of this chat begin with `first`."""
         if isinstance(event, Usage):
-            self._parts.append(event)
+            self.parts.append(event)
         elif first and not isinstance(event, (Started, Failed, RawChunks, RawClosing, RawReply)):
             yield replace(event, index=event.index + first)
         else:
             yield event
 
     def told(self) -> Iterator[Event]:
-        if self._parts:
-            yield summed(self._parts)
+        if self.parts:
+            yield summed(self.parts)
 
 
 def parts(target: Target, request: CompletionRequest) -> list[tuple[int, ChatRequest]]:

@@ -178,7 +178,7 @@ class Surface:
                 answers.leave(live)
                 # Who leaves before usage is known has used what was estimated, as far as anyone knows.
                 if admission is not None and (tally.usage is not None or exchange.cut is None):
-                    admission.settle(tally.usage)
+                    admission.settle(tally.total())
 
     async def _answer(
         self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
@@ -222,10 +222,13 @@ class Surface:
         encoder = self.plain_encoder(chat)
         if chat.include_cost:
             self.tell_cost(encoder, tally.cost)
-        for event in await relay.complete(upstream, chat, targets, tally):
-            encoder.take(event)
-        body = encoder.body()
-        tally.usage = encoder.usage
+        events = await relay.complete(upstream, chat, targets, tally)
+        try:
+            for event in events:
+                encoder.take(event)
+            body = encoder.body()
+        finally:
+            tally.usage = encoder.usage
         if self.finished is not None:
             await self.finished(chat, principal, encoder)
         tally.end("ok", 200)

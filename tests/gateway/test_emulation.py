@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.answer_schema import Check, bounded
+from gateway.answer_schema import CHECK_SECONDS, Check
 from gateway.chat import AnswerFormat, ChatRequest
 from gateway.errors import UpstreamRejected
 from gateway.events import Event, Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from gateway.prompted_tools import ToolFilter, with_tools
+from gateway.schema_bounds import bounded
 from gateway.think_tags import ThinkFilter
 
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "Weather", "parameters": {}}}
@@ -108,6 +110,11 @@ def test_what_cannot_be_a_call_is_not_held_back() -> None:
     assert list(filtering.take(TextDelta("b>"))) == [TextDelta("<b>")]
 
 
+def test_the_lines_before_a_call_are_nobodys_also_when_they_come_alone() -> None:
+    assert told(through(ToolFilter(chat()), ["I look.", "\n\n", CALL]))[:1] == ("I look.",)
+    assert told(through(ToolFilter(chat()), ["I look.", "\n\n", "No."]))[:1] == ("I look.\n\nNo.",)
+
+
 def test_ids_are_ours_and_differ() -> None:
     events = through(ToolFilter(chat()), [CALL, CALL])
     ids = [event.id for event in events if isinstance(event, ToolCallDelta)]
@@ -193,4 +200,86 @@ def test_expressions_of_callers_are_not_run() -> None:
 def test_a_schema_that_cannot_be_used_names_its_parameter(schema: Any) -> None:
     with pytest.raises(UpstreamRejected) as caught:
         Check(AnswerFormat("json_schema", "x", schema)).read("{}")
-    assert caught.value.param == "response_format"
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """Each definition refers to the next one twice."""
+    two = [{"allOf": [{"$ref": f"#/$defs/d{at + 1}"}] * 2} for at in range(levels)]
+    return {"$ref": "#/$defs/d0", "$defs": {f"d{at}": part for at, part in enumerate([*two, {"type": "object"}])}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{}] * 33_000},
+        {"type": [1, "a"] * 10_000},
+        doubling(31),
+        {"anyOf": [{"type": "string"}, {"$ref": "#"}]},
+        {"properties": {"a": doubling(0) | {"$ref": "#/$defs/no"}}},
+        {"allOf": [{"$id": "http://a.example/b", "allOf": [{"$ref": "#"}]}]},
+    ],
+)
+def test_a_schema_that_would_cost_too_much_is_refused_at_once(schema: Any) -> None:
+    began = time.monotonic()
+    with pytest.raises(UpstreamRejected) as caught:
+        Check(AnswerFormat("json_schema", "x", schema))
+    assert time.monotonic() - began < 2
+    assert (caught.value.status, caught.value.param) == (400, "response_format.json_schema.schema")
+
+
+def test_schemas_of_recursive_data_are_taken() -> None:
+    node = {"type": "object", "properties": {"left": {"$ref": "#/$defs/n"}, "right": {"$ref": "#/$defs/n"}}}
+    check = Check(AnswerFormat("json_schema", "x", {"$ref": "#/$defs/n", "$defs": {"n": node}}))
+    assert check.read('{"left": {"left": {}, "right": {}}}')[1] == ""
+    assert "is not of type" in check.read('{"left": {"left": 1}}')[1]
+
+
+def test_a_check_ends_in_time_whatever_the_answer_makes_of_the_schema() -> None:
+    """Two ways into each level of the answer: small by itself, endless for a deep answer."""
+    again = {"properties": {"a": {"$ref": "#"}}}
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "allOf": [again, again], "required": ["b"]}
+    deep = '{"a":' * 40 + "{}" + "}" * 40
+    began = time.monotonic()
+    with pytest.raises(UpstreamRejected, match="too long"):
+        Check(AnswerFormat("json_schema", "x", {**schema, "required": []})).read(deep)
+    assert time.monotonic() - began < CHECK_SECONDS + 3
+
+
+def test_items_are_told_apart_without_comparing_each_with_each() -> None:
+    check = Check(AnswerFormat("json_schema", "x", {"uniqueItems": True}))
+    assert check.read("[1, true, 0, false, {}, [], null]")[1] == ""
+    assert "unique" in check.read('[{"a": 1}, {"a": 1.0}]')[1]
+    many = orjson.dumps([each for at in range(20_000) for each in (at, str(at))]).decode()
+    began = time.monotonic()
+    assert check.read(many)[1] == ""
+    assert time.monotonic() - began < 2
+
+
+def test_an_endless_answer_is_not_checked() -> None:
+    check = Check(AnswerFormat("json_schema", "x", {}))
+    assert "longer" in check.read(f'"{"x" * 1_000_001}"')[1]
+    assert "deep" in Check(AnswerFormat("json_schema", "x", {"items": {"$ref": "#"}})).read("[" * 900 + "]" * 900)[1]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"default": {"pattern": "^(a+)+$"}, "$ref": "#/default"},
+        {"x": {"properties": {"pattern": "^(a+)+$"}}, "$ref": "#/x/properties"},
+        {"examples": [{"patternProperties": {"^(a+)+$": False}}], "$ref": "#/examples/0"},
+    ],
+)
+def test_no_expression_of_a_callers_runs_wherever_it_is_hidden(schema: dict[str, Any]) -> None:
+    begun = time.process_time()
+    check = Check(AnswerFormat("json_schema", "x", schema))
+    for value in ("a" * 60 + "!", {"a" * 60 + "!": 1}):
+        assert check.read(orjson.dumps(value).decode())[1] == ""
+    assert time.process_time() - begun < 2
+
+
+def test_no_part_of_a_schema_may_change_the_draft() -> None:
+    hidden = {"$schema": "http://json-schema.org/draft-07/schema#", "pattern": "^(a+)+$"}
+    with pytest.raises(UpstreamRejected, match="itself"):
+        Check(AnswerFormat("json_schema", "x", {"default": hidden, "$ref": "#/default"}))
+    assert Check(AnswerFormat("json_schema", "x", {"$schema": "https://json-schema.org/draft/2020-12/schema"}))

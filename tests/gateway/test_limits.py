@@ -18,6 +18,7 @@ from pytest_django import Settings
 
 from gateway import limits
 from gateway.chat import ChatRequest
+from gateway.completions import CompletionRequest, chat_body
 from gateway.errors import RateLimited
 from gateway.limiter import Limiter, estimate
 from gateway.limits import REQUESTS, TOKENS, Claim, Limit, MemoryCounters
@@ -284,6 +285,23 @@ def test_the_estimate_counts_texts_and_calls_but_no_pictures() -> None:
     assert estimate(chat(messages=messages, max_completion_tokens=50, n=2)) == 300
     assert estimate(chat(messages=messages, tools=[{"type": "function", "function": {"name": "z" * 4000}}])) > 1200
     assert estimate(chat()) == 1
+
+
+def test_the_estimate_of_a_legacy_completion_counts_each_prompt() -> None:
+    legacy = {"prompt": ["x" * 400] * 3, "max_tokens": 50, "n": 2}
+    request = CompletionRequest("m", None, False, False, chat_body(legacy), legacy=legacy)
+    assert estimate(request) == 300 + 50 * 2 * 3
+
+
+def test_what_a_failed_answer_used_counts_against_the_limit(
+    ready: LiveGateway, provider: ScriptedProvider, alice: User
+) -> None:
+    provider.enqueue(answers.reply("a"), answers.reply("b"), answers.error(400, "no"))
+    key = ready.make_key(alice, tokens_per_minute=200)
+    body = {"model": "scripted", "prompt": ["a", "b", "c"], "max_tokens": 20}
+    assert ready.http.post("/v1/completions", json=body, headers=ready.auth(key)).status_code == 400
+    response = ask(ready, key, max_tokens=20)
+    assert limit_headers(response, TOKENS)[:2] == ("200", str(200 - 20 - 21))
 
 
 def test_of_several_processes_each_takes_its_share(settings: Settings) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import orjson
-
 from gateway.adapters.inputs import MAX_QUOTED
 from gateway.chat import (
     AudioPart,
@@ -25,6 +23,7 @@ from gateway.chat import (
     ToolCall,
 )
 from gateway.errors import UnsupportedParameter, UpstreamRejected
+from gateway.nested import object_of
 from gateway.targets import Target
 
 Block = dict[str, Any]
@@ -200,13 +199,8 @@ def call_id(text: str) -> str:
 
 def _input(arguments: str) -> dict[str, Any]:
     """Calls that a model wrote badly stay in the conversation, so they must still be an object."""
-    if not arguments.strip():
-        return {}
-    try:
-        decoded = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        decoded = None
-    return decoded if isinstance(decoded, dict) else {"arguments": arguments}
+    found = object_of(arguments)
+    return {"arguments": arguments} if found is None else found
 
 
 def has_unsigned_calls(found: Iterable[Block]) -> bool:

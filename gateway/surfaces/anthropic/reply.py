@@ -24,6 +24,7 @@ from gateway.events import (
     ToolCallDelta,
     Usage,
 )
+from gateway.nested import object_of
 from gateway.surfaces.anthropic.counting import estimated
 from gateway.surfaces.anthropic.encoder import (
     Body,
@@ -132,10 +133,5 @@ class MessageReply:
 
 def _input(arguments: str) -> Any:
     """A call must hold an object; what a model wrote badly is kept in one."""
-    if not arguments.strip():
-        return {}
-    try:
-        decoded = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        decoded = None
-    return decoded if isinstance(decoded, dict) else {"arguments": arguments}
+    found = object_of(arguments)
+    return {"arguments": arguments} if found is None else found

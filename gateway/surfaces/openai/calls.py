@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK, CallRequest
 from gateway.chat import ChatRequest
 from gateway.errors import BadRequest, GatewayError
 from gateway.events import Event, Failed, RawReply, Usage
+from gateway.nested import rewritten
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import priced
 from gateway.surfaces.openai.parser import addressed, decode, ill_typed, merged, missing
@@ -152,7 +151,7 @@ class CallEncoder:
         told = self._body.get("usage")
         if self.cost is None or self.usage is None or not isinstance(told, dict):
             return self._data
-        return orjson.dumps({**self._body, "usage": priced(told, self.usage, self.cost)})
+        return rewritten({**self._body, "usage": priced(told, self.usage, self.cost)})
 
 
 class Call(OpenAISurface):

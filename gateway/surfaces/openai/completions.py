@@ -11,6 +11,7 @@ import orjson
 from gateway.chat import ChatRequest
 from gateway.completions import CompletionRequest, chat_body
 from gateway.events import Finished
+from gateway.nested import rewritten
 from gateway.surfaces.openai.calls import check_integer, check_kind, check_texts
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame, priced, usage_body
@@ -126,7 +127,7 @@ class TextReplyEncoder(ReplyEncoder):
         for choice in body["choices"]:
             if "logprobs" not in choice:
                 choice["logprobs"], changed = None, True
-        return orjson.dumps(body) if changed else data
+        return rewritten(body) if changed else data
 
 
 def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from gateway.events import (
     ToolCallDelta,
     Usage,
 )
+from gateway.nested import rewritten
 from gateway.surfaces.openai.errors import error_object
 from gateway.surfaces.openai.extras import message_fields
 from gateway.tokens import read_usage
@@ -38,7 +39,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def frame(payload: Any) -> bytes:
-    return b"data: " + orjson.dumps(payload) + b"\n\n"
+    return b"data: " + rewritten(payload) + b"\n\n"
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
@@ -268,7 +269,7 @@ class ReplyEncoder:
                 message.setdefault("content", None)
                 changed = True
         if changed:
-            return orjson.dumps({**body, "provider": body.get("provider", self._provider)})
+            return rewritten({**body, "provider": body.get("provider", self._provider)})
         if "provider" in body:
             return data
         start = data.index(b"{") + 1

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.models import UsageEvent
+from gateway.models import Price, ProviderModel, UsageEvent
 from gateway.usage import writer
 from tests.support import answers
 from tests.support.gateway import LiveGateway
@@ -209,3 +209,36 @@ def test_a_stream_that_breaks_off_says_so(gateway: LiveGateway, provider: Script
     last = sse_payloads(response.content)[-1]
     assert last["error"]["code"] == "provider_not_working"
     assert json.dumps("[DONE]") not in response.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_answered_prompts_used_is_booked_when_a_later_one_fails(
+    gateway: LiveGateway, provider: ScriptedProvider, stream: bool
+) -> None:
+    gateway.add_provider(provider, "m")
+    good = answers.stream("Hi") if stream else answers.reply("Hi")
+    provider.enqueue(good, good, answers.error(500))
+    with pytest.raises(openai.APIError):
+        list(gateway.client(max_retries=0).completions.create(model="m", prompt=["a", "b", "c"], stream=stream))
+    writer.flush()
+    row = UsageEvent.objects.get()
+    assert (row.status, row.prompt_tokens, row.completion_tokens, row.estimated) == ("error", 14, 6, False)
+
+
+def test_a_second_provider_is_booked_beside_what_the_first_one_used(
+    gateway: LiveGateway, provider: ScriptedProvider
+) -> None:
+    first, second = (gateway.add_provider(provider, "m", name=name) for name in ("First", "Second"))
+    for row, price in ((first, 1_000_000_000), (second, 10_000_000_000)):
+        model = ProviderModel.objects.get(provider=row)
+        Price.objects.create(model=model, input=price, output=0, valid_from="2020-01-01T00:00:00Z")
+    gateway.reload()
+    provider.enqueue(answers.reply("a"), answers.error(500), answers.reply("a"), answers.reply("b"))
+    answer = gateway.client().completions.create(model="m", prompt=["a", "b"])
+    assert answer.usage
+    assert answer.usage.total_tokens == 20
+    writer.flush()
+    booked = UsageEvent.objects.get()
+    assert (booked.status, booked.provider_name) == ("ok", "Second")
+    # Each attempt by the price of its own provider.
+    assert (booked.prompt_tokens, booked.completion_tokens, booked.cost) == (21, 9, 7 * 1_000 + 14 * 10_000)

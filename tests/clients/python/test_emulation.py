@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from gateway.breaker import breaker
 from gateway.models import UsageEvent
 from gateway.usage import writer
 from tests.clients import core
@@ -159,3 +160,39 @@ def test_think_tags_become_reasoning(gateway: LiveGateway, provider: ScriptedPro
     assert said == ["Oslo is wet.", "It rains."]
     writer.flush()
     assert UsageEvent.objects.get().prompt_tokens == 7
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_impossible_form_is_paid_once_booked_and_no_fault_of_the_provider(
+    gateway: LiveGateway, provider: ScriptedProvider, model: str, stream: bool
+) -> None:
+    gateway.add_provider(provider, HELPED, name="Second")
+    never = {"type": "json_schema", "json_schema": {"name": "never", "schema": {"not": {}}}}
+    provider.on("helped", answers.reply("{}"))
+    for _ in range(4):
+        with pytest.raises(openai.InternalServerError) as caught:
+            gateway.client(max_retries=0).chat.completions.create(
+                model=model, messages=core.QUESTION, response_format=never, stream=stream
+            )
+        assert caught.value.status_code == 502
+    assert len(provider.requests) == 8
+    assert not breaker.suspects()
+    writer.flush()
+    assert {(row.status, row.prompt_tokens, row.completion_tokens) for row in UsageEvent.objects.all()} == {
+        ("error", 14, 6)
+    }
+
+
+def test_a_model_that_gives_json_by_itself_is_asked_after_one_that_does_not(
+    gateway: LiveGateway, provider: ScriptedProvider, model: str
+) -> None:
+    gateway.add_provider(provider, {"public_id": "helped", "upstream_name": "able", "json": True}, name="Second")
+    provider.on("helped", answers.reply("no"))
+    provider.on("able", answers.reply('{"name": "Ada", "age": 36}'))
+    answer = gateway.client().chat.completions.create(model=model, messages=core.QUESTION, response_format=SCHEMA)
+    assert json.loads(answer.choices[0].message.content or "")["name"] == "Ada"
+    assert answer.usage
+    assert answer.usage.total_tokens == 10
+    writer.flush()
+    row = UsageEvent.objects.get()
+    assert (row.status, row.provider_name, row.prompt_tokens, row.completion_tokens) == ("ok", "Second", 21, 9)
