@@ -7,7 +7,6 @@ words about a file stay in here.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> None:
         # Not in the middle of a character.
         data = data[: int(most)].decode("utf-8", "ignore").encode()
     os.write(1, json.dumps({"error": error, "status": status, "cut": cut}).encode() + b"\n")
-    with io.open(1, "wb", closefd=False) as answer:
+    with open(1, "wb", closefd=False) as answer:
         answer.write(data)
 
 

@@ -76,7 +76,7 @@ def confine(folder: str) -> set[str]:
 
 def _leave_network() -> bool:
     """Into a network namespace in which there is nothing; who is not root needs one of users with it."""
-    return _libc.unshare(NEW_NET) == 0 or _libc.unshare(NEW_USER | NEW_NET) == 0
+    return bool(_libc.unshare(NEW_NET) == 0 or _libc.unshare(NEW_USER | NEW_NET) == 0)
 
 
 def _landlock(folder: str) -> bool:

@@ -8,20 +8,17 @@ ConversionError
 
 from __future__ import annotations
 
+from media.errors import MediaError
 
-class ConversionError(Exception):
+
+class ConversionError(MediaError):
     """`message` is for whoever gave the file."""
 
-    status = 422
-    code = "unreadable_file"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+    status, code = 422, "unreadable_file"
 
 
 class Unsupported(ConversionError):
-    status, code = 415, "unsupported_file"
+    status, code = 415, "unsupported_file_type"
 
 
 class Unreadable(ConversionError):
@@ -29,4 +26,4 @@ class Unreadable(ConversionError):
 
 
 class Busy(ConversionError):
-    status, code = 503, "conversion_busy"
+    status, type, code = 503, "service_unavailable_error", "conversion_busy"

@@ -22,12 +22,16 @@ ARCHIVE_SECONDS = 60
 
 
 class Reading(NamedTuple):
-    """`encoding` is a text's that can be read as it is: then `text` is empty. `skipped`: an archive's members."""
+    """`encoding` is a text's that can be read as it is: then `text` is empty. `skipped`: an archive's members.
+
+    `late`: it is of a sort that is read, and was not.
+    """
 
     sort: Sort
     encoding: str = ""
     text: str = ""
     skipped: tuple[str, ...] = ()
+    late: bool = False
 
 
 def markdown_of(source: str | Path | bytes | BinaryIO, label: str) -> str:
@@ -49,8 +53,11 @@ def cut_note() -> str:
     return run.CUT.format(run.MAX_TEXT_BYTES >> 20)
 
 
-def reading(file: IO[bytes], label: str, media: bool = False) -> Reading:
-    """What an open file is and says. With `media`, pictures are read too. Raises ConversionError."""
+def reading(file: IO[bytes], label: str, media: bool = False, late: bool = False) -> Reading:
+    """What an open file is and says. With `media`, pictures are read too; `late`: no child is started.
+
+    Raises ConversionError.
+    """
     sort, encoding = sort_of(file, label)
     if sort == "text":
         return Reading(sort, encoding)
@@ -58,6 +65,8 @@ def reading(file: IO[bytes], label: str, media: bool = False) -> Reading:
         if media:
             raise Unsupported("Sound and film are not read as documents.")
         return Reading(sort)
+    if late:
+        return Reading(sort, late=True)
     with run.workplace() as folder:
         if sort == "zip":
             return _archive(file, folder)
@@ -139,4 +148,3 @@ def _opened(source: str | Path | bytes | BinaryIO) -> AbstractContextManager[IO[
         return Path(source).open("rb")
     # Who gave an open file closes it.
     return io.BytesIO(source) if isinstance(source, bytes) else nullcontext(source)
-

@@ -33,7 +33,10 @@ AT_ONCE = 2
 WAIT_SECONDS = 60
 INPUT = "input"
 # Isolated: nothing of the environment, of the user's folders, or of the working folder is imported.
-BOOT = "import sys; sys.path.insert(0, {root!r}); from media.convert import child; del sys.path[0]; child.run(sys.argv[1:])"
+BOOT = (
+    "import sys; sys.path.insert(0, {root!r}); from media.convert import child; "
+    "del sys.path[0]; child.run(sys.argv[1:])"
+)
 CUT = "\n\n[Cut here: the text is longer than {} MB.]\n"
 
 _places = threading.BoundedSemaphore(AT_ONCE)
@@ -132,4 +135,3 @@ def _died(status: int) -> str:
     if status in (-signal.SIGXCPU, -signal.SIGKILL):
         return f"Reading the file took longer than {SECONDS} seconds."
     return "The file could not be read: it is damaged, or needs too much memory."
-

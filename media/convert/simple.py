@@ -16,8 +16,12 @@ MAX_ROWS = 100_000
 MAX_COLUMNS = 1000
 BLOCKS = {"p", "div", "section", "article", "header", "footer", "main", "table", "ul", "ol", "blockquote", "figure",
           "form", "dl", "dt", "dd", "address", "aside", "nav", "figcaption", "tbody", "thead"}  # fmt: skip
-HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
 SILENT = {"script", "style", "template", "noscript", "svg", "math", "head", "iframe", "object", "select"}
+OPENINGS = {
+    **{f"h{level}": f"\n\n{'#' * level} " for level in range(1, 7)},
+    "br": "\n", "hr": "\n\n---\n\n", "pre": "\n\n```\n", "tr": "\n| ",
+}  # fmt: skip
+CLOSINGS = {**{f"h{level}": "\n\n" for level in range(1, 7)}, "pre": "\n```\n\n", "td": " | ", "th": " | "}
 MARKS = {"strong": "**", "b": "**", "em": "*", "i": "*", "code": "`"}
 SPACES = re.compile(r"[ \t\r\n\f\u00a0]+")
 BLANKS = re.compile(r"\n{3,}")
@@ -37,41 +41,28 @@ class _Markdown(HTMLParser):
         self._lists: list[int] = []
         self._links: list[str] = []
         self._in_title = False
-        self._cells = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._in_title = tag == "title" or (self._in_title and tag not in ("body", "/title"))
-        if tag in SILENT:
-            self._silent += 1
+        self._in_title = tag == "title" or (self._in_title and tag != "body")
+        self._silent += tag in SILENT
         if self._silent:
             return
-        values = dict(attrs)
-        if tag in HEADINGS:
-            self._write(f"\n\n{'#' * int(tag[1])} ")
+        if tag == "a":
+            self._links.append(dict(attrs).get("href") or "")
+            self._write("[" if self._links[-1].startswith(OPENABLE) else "")
+        elif tag == "img":
+            described = SPACES.sub(" ", dict(attrs).get("alt") or "")
+            self._write(f"![{described}]" if described else "")
         elif tag in ("ul", "ol"):
             self._write("\n" if self._lists else "\n\n")
             self._lists.append(0 if tag == "ol" else -1)
         elif tag == "li":
             self._item()
-        elif tag == "br":
-            self._write("\n")
-        elif tag == "hr":
-            self._write("\n\n---\n\n")
-        elif tag == "pre":
-            self._pre += 1
-            self._write("\n\n```\n")
-        elif tag == "tr":
-            self._cells = 0
-            self._write("\n| ")
-        elif tag == "a":
-            self._links.append(values.get("href") or "")
-            self._write("[" if self._links[-1].startswith(OPENABLE) else "")
-        elif tag == "img":
-            self._write(f"![{SPACES.sub(' ', values.get('alt') or '')}]" if values.get("alt") else "")
-        elif tag in MARKS and not self._pre:
-            self._write(MARKS[tag])
-        elif tag in BLOCKS:
-            self._write("\n\n")
+        elif tag in MARKS:
+            self._write("" if self._pre else MARKS[tag])
+        else:
+            self._pre += tag == "pre"
+            self._write(OPENINGS.get(tag, "\n\n" if tag in BLOCKS else ""))
 
     def _item(self) -> None:
         depth = max(0, len(self._lists) - 1)
@@ -82,28 +73,21 @@ class _Markdown(HTMLParser):
         self._write(f"\n{'  ' * min(depth, 20)}{mark} ")
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "title":
-            self._in_title = False
+        self._in_title = self._in_title and tag != "title"
         if tag in SILENT:
             self._silent = max(0, self._silent - 1)
-            return
         if self._silent:
             return
-        if tag in HEADINGS or tag in BLOCKS:
-            if tag in ("ul", "ol") and self._lists:
-                self._lists.pop()
-            self._write("\n\n")
-        elif tag == "pre":
-            self._pre = max(0, self._pre - 1)
-            self._write("\n```\n\n")
-        elif tag in ("td", "th"):
-            self._cells += 1
-            self._write(" | ")
-        elif tag == "a" and self._links:
+        if tag == "a" and self._links:
             link = self._links.pop()
             self._write(f"]({link})" if link.startswith(OPENABLE) else "")
-        elif tag in MARKS and not self._pre:
-            self._write(MARKS[tag])
+        elif tag in MARKS:
+            self._write("" if self._pre else MARKS[tag])
+        else:
+            if tag in ("ul", "ol") and self._lists:
+                self._lists.pop()
+            self._pre = max(0, self._pre - (tag == "pre"))
+            self._write(CLOSINGS.get(tag, "\n\n" if tag in BLOCKS else ""))
 
     def handle_data(self, data: str) -> None:
         if self._in_title:

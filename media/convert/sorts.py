@@ -54,7 +54,7 @@ def sort_of(file: IO[bytes], label: str) -> tuple[Sort, str]:
 
 
 def _found(head: bytes, suffix: str, encoding: str | None) -> Sort | None:
-    # A whole file of good UTF-8 is text, even one that begins with a picture's two letters; Windows' alphabet is a guess.
+    # A whole file of good UTF-8 is text, even one that begins with a picture's letters; Windows' alphabet is a guess.
     kind = kinds.kind_of(head)
     if encoding and (encoding != "cp1252" or kind in (None, kinds.PLAIN)):
         return _WORDED.get(suffix, "text")
