@@ -16,7 +16,7 @@ import orjson
 from django.conf import settings
 
 from gateway.authentication import Principal, authenticate_scope
-from gateway.errors import BadRequest, NotAllowed, NotAuthenticated
+from gateway.errors import BadRequest, GatewayError, NotAllowed, NotAuthenticated
 from gateway.surfaces.exchange import STREAM_HEADERS, Exchange, Scope
 from gateway.surfaces.files.reading import Downloaded, Piece, read
 from gateway.surfaces.files.threads import reading, storing
@@ -135,10 +135,17 @@ async def _answer(exchange: Exchange, body: dict[str, Any]) -> None:
 
 
 async def _text(exchange: Exchange, bucket: Bucket, refined: bool, drop: bool) -> None:
-    async with aclosing(read(bucket, refined)) as progress:
-        async for step in progress:
-            if isinstance(step, Piece):
-                await _send_text(exchange, step.text)
+    try:
+        async with aclosing(read(bucket, refined)) as progress:
+            async for step in progress:
+                if isinstance(step, Piece):
+                    await _send_text(exchange, step.text)
+    except GatewayError as error:
+        if not exchange.started:
+            raise
+        # An error among the words would be taken for words: the connection is cut instead.
+        note(exchange.scope, error)
+        raise ConnectionAbortedError("the text broke off") from None
     if drop:
         await storing(partial(buckets.drop_originals, bucket))
     if exchange.started:
