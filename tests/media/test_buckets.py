@@ -104,8 +104,8 @@ def test_files_go_in_and_their_text_comes_out(ann: Person) -> None:
     assert {"action": "media", "filename": "c.png"} in frames
     assert [frame["size"] for frame in frames if frame["action"] == "load"][-1] == len(whole)
     assert not any(frame["action"] == "delete_files" for frame in frames)
-    assert ann.ask("GET", f"/files/my-bucket/stream").status_code == 200
-    assert ann.ask("GET", f"/files/my-bucket").text == whole
+    assert ann.ask("GET", "/files/my-bucket/stream").status_code == 200
+    assert ann.ask("GET", "/files/my-bucket").text == whole
 
 
 def test_accept_asks_for_the_stream_too(ann: Person) -> None:
@@ -341,7 +341,8 @@ def test_odd_methods_names_and_ids(ann: Person) -> None:
     assert refused(ann.put("b" * 256, ("a.txt", b"x")), 400, "invalid_value")["param"] == "bucket_id"
     assert ann.put("ü%20b", ("../../a\r\nb.txt", b"x")).status_code == 200
     assert ann.ask("GET", f"{BASE}/ü%20b").text.startswith("<!-- File: a")
-    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename=""\r\nContent-Type: text/csv\r\n\r\na,b\r\n--x--\r\n'
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename=""\r\n'
+    part = head + b"Content-Type: text/csv\r\n\r\na,b\r\n--x--\r\n"
     answer = ann.ask("POST", f"{BASE}/n", content=part, headers={"content-type": "multipart/form-data; boundary=x"})
     assert answer.json()["files"] == ["file.csv.md"]
 
@@ -453,3 +454,102 @@ def test_a_hanging_document_is_one_files_422_and_the_server_lives(
     refused(ann.put("b", ("a.pdf", documents.pdf())), 422, "unreadable_file")
     assert gateway.http.get("/health").status_code == 200
     assert kept(ann.user) == (0, 0, 0)
+
+
+# Media and search.
+
+
+def test_media_are_served_to_their_owner_alone(ann: Person, ben: Person, gateway: LiveGateway) -> None:
+    ann.put("b", ("c d.png", picture(size=(900, 600))), ("a.txt", b"x"))
+    whole = ann.ask("GET", "/files/b/media/c%20d.png")
+    assert (whole.status_code, whole.headers["content-type"]) == (200, "image/png")
+    assert whole.headers["cache-control"] == "private, no-cache"
+    small = ann.ask("GET", "/files/b/thumbnail/c%20d.png")
+    assert small.status_code == 200
+    assert len(small.content) < len(whole.content)
+    etag = whole.headers["etag"]
+    assert ann.ask("GET", "/files/b/media/c%20d.png", headers={"if-none-match": etag}).status_code == 304
+    part = ann.ask("GET", "/files/b/media/c%20d.png", headers={"range": "bytes=0-9"})
+    assert (part.status_code, part.content) == (206, whole.content[:10])
+    missing = refused(ann.ask("GET", "/files/b/media/none.png"), 404, "file_not_found")
+    for kind in ("media", "thumbnail"):
+        assert refused(ben.ask("GET", f"/files/b/{kind}/c%20d.png"), 404, "file_not_found") == missing
+        stranger = gateway.http.get(
+            f"/files/b/{kind}/c%20d.png", params={"signature": "0" * 64, "expires": "99999999999"}
+        )
+        refused(stranger, 401, "invalid_api_key")
+    refused(ann.ask("GET", "/files/b/media/a.txt"), 404, "file_not_found")
+    assert ann.ask("GET", "/files/b/other/c%20d.png").status_code == 404
+    ann.put("b", ("c d.png", picture(size=(30, 30))))
+    assert ann.ask("GET", "/files/b/media/c%20d.png", headers={"if-none-match": etag}).status_code == 200
+
+
+def store_of(person: Person, *labels: str) -> list[StoredFile]:
+    from media.store import keep
+
+    return [
+        keep(person.user.pk, picture(mark=(at, 7, 7)), label=label, source="generated", prompt=f"a {label}")
+        for at, label in enumerate(labels)
+    ]
+
+
+def hits(person: Person, terms: str, **query: Any) -> list[str]:
+    answer = person.ask("GET", f"/search/{terms}", params=query, headers={"accept": "application/json"})
+    assert answer.status_code == 200, answer.text
+    return [item["label"] for item in answer.json()["data"]]
+
+
+def test_search_leads_to_ones_own_files(ann: Person, ben: Person) -> None:
+    fox, otter, other = store_of(ann, "Red Fox.png", "red otter.png", "100%_sure.png")
+    ann.put("b", ("red.csv", b"a,b\n"))
+    answer = ann.ask("GET", "/search/image+RED")
+    assert (answer.status_code, answer.headers["location"]) == (302, f"/media/{otter.name}")
+    assert answer.headers["cache-control"] == "no-store"
+    assert ann.ask("GET", "/search/image+red", params={"skip": 1}).headers["location"] == f"/media/{fox.name}"
+    refused(ann.ask("GET", "/search/image+red", params={"skip": 2}), 404, "file_not_found")
+    refused(ben.ask("GET", "/search/image+red"), 404, "file_not_found")
+    assert hits(ann, "red") == ["red.csv", "red otter.png", "Red Fox.png"]
+    assert hits(ann, "png+red") == ["red otter.png", "Red Fox.png"]
+    assert hits(ann, "100%25_") == hits(ann, "%25") == [other.label]
+    assert hits(ann, "r_d") == hits(ann, "nothing") == hits(ben, "red") == []
+    assert len(hits(ann, "red+otter+image", min=2)) == 2
+    store_of(ben, "red secret.png")
+    assert hits(ann, "secret") == []
+
+
+def test_search_by_chance(ann: Person) -> None:
+    files = {f"/media/{file.name}" for file in store_of(ann, *(f"{at}.png" for at in range(8)))}
+    places = {ann.ask("GET", "/search/png", params={"random": "true"}).headers["location"] for _ in range(30)}
+    assert len(places) > 1
+    assert places <= files
+    seeded = {ann.ask("GET", "/search/png", params={"random": "seed"}).headers["location"] for _ in range(5)}
+    assert len(seeded) == 1
+    refused(ann.ask("GET", "/search/none", params={"random": "1"}), 404, "file_not_found")
+
+
+def test_pages_of_hits(ann: Person) -> None:
+    store_of(ann, *(f"{at}.png" for at in range(7)))
+    seen: list[str] = []
+    query: dict[str, Any] = {"limit": 3}
+    while True:
+        body = ann.ask("GET", "/search/png", params=query, headers={"accept": "application/json"}).json()
+        seen += [item["label"] for item in body["data"]]
+        if not body["has_more"]:
+            break
+        query["after"] = body["last_id"]
+    assert seen == [f"{at}.png" for at in reversed(range(7))]
+    assert set(body["data"][0]) >= {"id", "url", "content_type", "size", "prompt", "created"}
+
+
+@pytest.mark.parametrize(
+    ("path", "param"),
+    [
+        ("/search/png?skip=x", "skip"), ("/search/png?skip=-1", "skip"), ("/search/png?skip=%C2%B2", "skip"),
+        ("/search/png?min=x", "min"), ("/search/png?limit=101", "limit"), ("/search/png?after=x", "after"),
+        ("/search/png?after=00000000-0000-0000-0000-000000000000", "after"), ("/search/+", "terms"),
+        (f"/search/{'x' * 201}", "terms"), (f"/search/{'+'.join('abcdefghijk')}", "terms"),
+    ],
+)  # fmt: skip
+def test_odd_searches_are_refused(ann: Person, path: str, param: str) -> None:
+    answer = ann.ask("GET", path, headers={"accept": "application/json"})
+    assert refused(answer, 400, "invalid_value")["param"] == param

@@ -101,8 +101,8 @@ def pptx(word: str = WORD) -> bytes:
             '<p:sldMasterId id="2147483648" r:id="rId2"/></p:sldMasterIdLst><p:sldIdLst><p:sldId id="256" r:id="rId1"/>'
             '</p:sldIdLst><p:sldSz cx="9144000" cy="6858000"/><p:notesSz cx="6858000" cy="9144000"/></p:presentation>',
             "ppt/slides/_rels/slide1.xml.rels": _relations(("slideLayout", "../slideLayouts/slideLayout1.xml")),
-            "ppt/slides/slide1.xml": f'<?xml version="1.0"?><p:sld {spaces}><p:cSld><p:spTree>{tree}</p:spTree></p:cSld>'
-            "</p:sld>",
+            "ppt/slides/slide1.xml": f'<?xml version="1.0"?><p:sld {spaces}><p:cSld><p:spTree>{tree}</p:spTree>'
+            "</p:cSld></p:sld>",
             "ppt/slideLayouts/_rels/slideLayout1.xml.rels": _relations(
                 ("slideMaster", "../slideMasters/slideMaster1.xml")
             ),
