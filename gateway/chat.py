@@ -157,6 +157,8 @@ class ChatRequest:
     preferences: Preferences | None = None
     # Models that may answer when `model` does not.
     fallbacks: tuple[str, ...] = ()
+    # There are parts without a type: texts, and buckets whose content has to come in their place.
+    attached: bool = False
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

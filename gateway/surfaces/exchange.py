@@ -6,7 +6,7 @@ The streamed routes do not enter Django's handler; what they need of HTTP is her
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, Self
 
 from django.conf import settings
@@ -87,6 +87,17 @@ class Exchange:
                 return b"".join(parts)
             message = await self._receive()
 
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, for what must not be whole in memory; raises as `body` does."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            if part := message.get("body"):
+                yield part
+            if not message.get("more_body"):
+                return
+
     def check_json(self) -> None:
         """Raises BadRequest 415 for bodies that say they are something else; silence counts as JSON."""
         kind = self.scope["g4f.content_type"]
@@ -112,6 +123,11 @@ class Exchange:
         if whole is None or not whole(status, headers, body):
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": body})
+
+    def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Of an answer whose parts are written as they come, and whose silences nobody breaks."""
+        self._stream_headers = headers
+        self._loop = asyncio.get_running_loop()
 
     def expect_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
         """From now on silence is broken by a comment, so that no proxy or client gives up."""
