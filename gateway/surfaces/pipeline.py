@@ -36,6 +36,8 @@ CLIENT_CLOSED = 499
 Cost = Callable[[Usage], float | None]
 
 
+# Instead of `parse`, where a body is not JSON. Raises BadRequest and ClientLeft.
+Read = Callable[[Exchange, dict[str, Any]], Awaitable[ChatRequest]]
 # After the body was read and a model found: may change the request. Raises GatewayError.
 Prepare = Callable[[ChatRequest, Principal], Awaitable[None]]
 
@@ -76,7 +78,8 @@ class Surface:
 
     name: str
     operation = "chat"
-    # A surface that keeps something between requests has these two; the others do not wait for them.
+    read: Read | None = None
+    # A surface that keeps something between requests has these; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
 
@@ -152,8 +155,11 @@ class Surface:
     async def _ask(self, exchange: Exchange) -> None:
         scope = exchange.scope
         principal = await authenticate_scope(scope)
-        exchange.check_json()
-        chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+        if self.read is None:
+            exchange.check_json()
+            chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+        else:
+            chat = await self.read(exchange, scope["url_route"]["kwargs"])
         targets = targets_of(store.current, chat, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
