@@ -225,9 +225,10 @@ def form(target: Target, request: TranscriptionRequest) -> tuple[str, bytes]:
 def fields(target: Target, request: TranscriptionRequest) -> Iterator[tuple[str, str]]:
     """What stands beside the file; names were checked by the parser."""
     yield "model", target.upstream_model
-    for name, value in request.body.items():
-        if name == "response_format":
-            value = SENT_FORMS.get(value, value)
+    sent = dict(request.body)
+    if "response_format" in sent:
+        sent["response_format"] = SENT_FORMS.get(request.format, request.format)
+    for name, value in sent.items():
         if isinstance(value, list):
             yield from ((f"{name}[]", str(item)) for item in value)
         else:

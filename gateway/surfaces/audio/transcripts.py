@@ -19,7 +19,14 @@ LINE_CHARACTERS = 80
 LINE_SECONDS = 7.0
 PAUSE_SECONDS = 0.8
 # OpenAI's document wants these of every segment; a provider that has no such numbers gets none made up but these.
-SEGMENT = {"seek": 0, "tokens": [], "temperature": 0.0, "avg_logprob": 0.0, "compression_ratio": 1.0, "no_speech_prob": 0.0}
+SEGMENT = {
+    "seek": 0,
+    "tokens": [],
+    "temperature": 0.0,
+    "avg_logprob": 0.0,
+    "compression_ratio": 1.0,
+    "no_speech_prob": 0.0,
+}
 
 
 class TranscriptEncoder:
