@@ -127,6 +127,11 @@ class Exchange:
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": body})
 
+    def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Of an answer whose parts are written as they come, and whose silences nobody breaks."""
+        self._stream_headers = headers
+        self._loop = asyncio.get_running_loop()
+
     def expect_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
         """From now on silence is broken by a comment, so that no proxy or client gives up."""
         self._stream_headers = headers
