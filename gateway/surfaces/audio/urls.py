@@ -16,5 +16,9 @@ streamed_urlpatterns = [
         r"^(?:v1|api/(?P<provider>[^/]+))/audio/translations/?\Z",
         transcriptions.translations,  # type: ignore[arg-type]
     ),
+    re_path(
+        r"^api/(?P<provider>(?i:markitdown))/?\Z",
+        transcriptions.transcriptions,  # type: ignore[arg-type]
+    ),
     re_path(r"^backend-api/v2/synthesize/(?P<provider>[^/]+)/?\Z", synthesize.synthesize),  # type: ignore[arg-type]
 ]
