@@ -20,7 +20,6 @@ Send = Callable[[Message], Awaitable[None]]
 Whole = Callable[[int, list[tuple[bytes, bytes]], bytes], bool]
 
 COMMENT = b": waiting\n\n"
-JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -55,7 +54,10 @@ class Exchange:
     # What most requests never change lies with the class.
     limit_headers: Sequence[tuple[bytes, bytes]] = ()
     # Of a good answer in one piece.
-    plain_headers: Sequence[tuple[bytes, bytes]] = JSON_HEADERS
+    plain_headers: Sequence[tuple[bytes, bytes]] = (
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+    )
     late_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = staticmethod(tuple)
     started = False
     over = False
