@@ -7,9 +7,12 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 
 from gateway.surfaces.anthropic import openapi as anthropic
+from gateway.surfaces.audio import openapi as audio
 from gateway.surfaces.files import openapi as files
-from gateway.surfaces.openai.openapi import COMPONENTS, PATHS
+from gateway.surfaces.openai import openapi as openai
 from gateway.surfaces.responses import openapi as responses
+
+STREAMED = (openai, anthropic, responses, audio, files)
 
 
 class Schema(AutoSchema):
@@ -22,11 +25,11 @@ def add_streamed_routes(result: dict[str, Any], generator: Any, request: Any, pu
     """A drf-spectacular post-processing hook."""
     # A slash at the end is forgiven, not documented.
     result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()}
-    result["paths"] |= PATHS | anthropic.PATHS | responses.PATHS | files.PATHS
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {}).update(
-        COMPONENTS | anthropic.COMPONENTS | responses.COMPONENTS | files.COMPONENTS
-    )
+    schemas = components.setdefault("schemas", {})
+    for surface in STREAMED:
+        result["paths"] |= surface.PATHS
+        schemas.update(surface.COMPONENTS)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "g4f-api-key": {"type": "apiKey", "in": "header", "name": "g4f-api-key"},
