@@ -34,9 +34,9 @@ _threads = ThreadPoolExecutor(4, "uploads")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes and counts. The size of the whole body is the edge's to bound."""
+    """Bytes and counts; a file has MAX_FILE_BYTES. The size of the whole body is the edge's to bound."""
 
-    file_bytes: int = 25 * 1024 * 1024
+    file_bytes: int = field(default_factory=lambda: int(settings.MAX_FILE_BYTES))
     files: int = 50
     fields: int = 1000
     field_bytes: int = 1024 * 1024
@@ -161,7 +161,7 @@ class FormReader:
         except FormParserError as error:
             raise malformed(f"{str(error)[:200]}.") from None
         except OSError:
-            raise GatewayError("The server has no room for the upload.", status=507, code="storage_full") from None
+            raise GatewayError("The server has no room for the upload.", status=507, code="insufficient_storage") from None
 
     def finish(self) -> Form:
         if not self._ended:
