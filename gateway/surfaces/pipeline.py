@@ -70,6 +70,10 @@ class PlainEncoder(Protocol):
 FinishedHook = Callable[[ChatRequest, Principal, StreamEncoder | PlainEncoder], Awaitable[None]]
 
 
+# Once a plain answer is known, before its body is made. Raises GatewayError.
+CompletedHook = Callable[[Exchange, ChatRequest, Principal, PlainEncoder], Awaitable[None]]
+
+
 class Surface:
     """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`).
 
@@ -82,6 +86,7 @@ class Surface:
     # A surface that keeps something between requests has these; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
+    completed: CompletedHook | None = None
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         """The body, and what the path says. Raises BadRequest."""
@@ -232,6 +237,8 @@ class Surface:
         try:
             for event in events:
                 encoder.take(event)
+            if self.completed is not None:
+                await self.completed(exchange, chat, principal, encoder)
             body = encoder.body()
         finally:
             tally.usage = encoder.usage

@@ -1,0 +1,100 @@
+"""Pictures of answers, kept in the media app and told as signed addresses. Off the loop, in threads of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from media import links, store
+from media.errors import MediaError
+from media.models import StoredFile
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+SECONDS = 30.0
+_threads = ThreadPoolExecutor(4, thread_name_prefix="pictures")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is remembered of a picture beside its bytes, and `base`, where its address begins."""
+
+    owner_id: int
+    base: str
+    prompt: str
+    provider: str
+    model: str
+
+
+async def addresses(pictures: Sequence[str], about: About) -> list[str | None]:
+    """A signed URL for each picture in base64; None for one that could not be kept, whatever the reason.
+
+    What was made is paid for: that there is no room for it here is no reason not to hand it over.
+    """
+    found: list[str | None] = []
+    for data in pictures:
+        try:
+            found.append(await off_the_loop(partial(_address, data, about)))
+        except (MediaError, DatabaseError, TimeoutError, binascii.Error, ValueError) as error:
+            log.warning("a picture is handed over without being kept: %s", type(error).__name__)
+            found.append(None)
+    return found
+
+
+def _address(data: str, about: About) -> str:
+    stored = store.keep(
+        about.owner_id,
+        base64.b64decode(data, validate=True),
+        label="image",
+        source=StoredFile.Source.GENERATED,
+        prompt=about.prompt,
+        provider=about.provider,
+        model=about.model,
+    )
+    return links.signed_url(stored, about.base)
+
+
+async def own(url: str, base: str, most: int) -> bytes | None:
+    """The file behind a signed URL of ours; None for every other address.
+
+    Whoever holds such an address may read it. Raises MediaError for one that is over, changed, or too large.
+    """
+    if not url.startswith(f"{base}/media/"):
+        return None
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    given = [query.get(name, [""])[-1] for name in (links.EXPIRES, links.SIGNATURE)]
+    return await off_the_loop(partial(_own, parts.path, *given, most=most)) if all(given) else None
+
+
+def _own(path: str, expires: str, signature: str, *, most: int) -> bytes:
+    stored = StoredFile.objects.select_related("blob").filter(name=path.removeprefix("/media/")).first()
+    # An owner that nobody has: a file that does not exist is refused as a wrong signature is.
+    links.check(path, expires, signature, stored.owner_id if stored else 0)
+    assert stored is not None, "nobody signs what does not exist"
+    with store.opened(stored) as file:
+        return file.read(most + 1)
+
+
+async def off_the_loop(work: Callable[[], T]) -> T:
+    async with asyncio.timeout(SECONDS):
+        return await asyncio.get_running_loop().run_in_executor(_threads, _with_own_connection, work)
+
+
+def _with_own_connection(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    finally:
+        connection.close()
