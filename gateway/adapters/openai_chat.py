@@ -17,6 +17,7 @@ from gateway.adapters import openai_events, openai_pictures
 from gateway.adapters.base import Adapter
 from gateway.adapters.calls import shaped, usage_body, used
 from gateway.adapters.failures import from_object, from_reply
+from gateway.adapters.openai_audio import OpenAIAudio
 from gateway.adapters.openai_dialect import plain_body
 from gateway.adapters.pictures import Drawing, drawn_in_chat, image_config, repeated
 from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
@@ -47,7 +48,7 @@ def wire_body(chat: ChatRequest, target: Target) -> bytes:
     return orjson.dumps(body)
 
 
-class OpenAIChatAdapter:
+class OpenAIChatAdapter(OpenAIAudio):
     label = "OpenAI-compatible"
     local = False
     path = PATH

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 from gateway.adapters import openai_events, openai_pictures
 from gateway.adapters.failures import from_reply
+from gateway.adapters.openai_audio import OpenAIAudio
 from gateway.adapters.openai_dialect import plain_body
 from gateway.adapters.pictures import Drawing, picture_from, repeated
 from gateway.adapters.translated import UNREADABLE, AnswerReader, TranslatedAdapter
@@ -42,8 +43,9 @@ IN_QUERY = (
 REPLACED = frozenset(("max_completion_tokens", "reasoning", "stream_options"))
 
 
-class PollinationsAdapter(TranslatedAdapter):
+class PollinationsAdapter(OpenAIAudio, TranslatedAdapter):
     label = "Pollinations"
+    audio_path = "/v1/audio"
 
     async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
         """One picture a request: more than one is left out without a word."""

@@ -22,7 +22,7 @@ from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
 from gateway.routing import targets_of
 from gateway.snapshot import store
-from gateway.surfaces.exchange import STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
+from gateway.surfaces.exchange import JSON_HEADERS, STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
 from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
 from gateway.targets import Target
 from gateway.upstream import upstream
@@ -30,7 +30,6 @@ from gateway.usage import Tally
 
 log = logging.getLogger(__name__)
 
-JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 CLIENT_CLOSED = 499
 # Dollars for what was used; None while no price is known.
 Cost = Callable[[Usage], float | None]
@@ -245,7 +244,7 @@ class Surface:
         if self.finished is not None:
             await self.finished(chat, principal, encoder)
         tally.end("ok", 200)
-        await exchange.reply(200, [*JSON_HEADERS, *self.answer_headers(exchange, chat)], body)
+        await exchange.reply(200, [*exchange.plain_headers, *self.answer_headers(exchange, chat)], body)
 
     async def _stream(
         self,

@@ -79,6 +79,11 @@ class UpstreamStream:
             return UpstreamTimeout(f"{self._target.provider} {what}.")
         return UpstreamBroken(f"{self._target.provider} broke off its answer.")
 
+    def header(self, name: bytes) -> str | None:
+        """The provider's; `name` in lower case. It never reaches a caller as it is."""
+        headers = self._connection.headers
+        return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
     def heard(self) -> None:
         """An event was understood: from now on the gap counts. Comments alone do not stop the wait for the first."""
         if not self._heard:
@@ -180,11 +185,14 @@ class Upstream:
             pool.put(request.origin, connection)
 
     async def open_stream(
-        self, target: Target, path: str, body: bytes, content_type: str = ""
+        self, target: Target, path: str, body: bytes, content_type: str = "", accept: str = ""
     ) -> UpstreamStream | Reply:
-        """A stream when the status is 200, else the whole answer. Raises UpstreamError, Unavailable."""
+        """A stream when the status is 200, else the whole answer. `accept` is for answers that are no events, and
+        comes with a `content_type`. Raises UpstreamError, Unavailable."""
         request = (
-            other(target, path, content_type, stream=True) if content_type else prepared(target, path, stream=True)
+            other(target, path, content_type, stream=True, accept=accept)
+            if content_type
+            else prepared(target, path, stream=True)
         )
         loop = asyncio.get_running_loop()
         pool = self._pool(loop)

@@ -38,9 +38,11 @@ def prepared(target: Target, path: str, *, stream: bool) -> Prepared:
     return found
 
 
-def other(target: Target, path: str, content_type: str, *, stream: bool) -> Prepared:
+def other(target: Target, path: str, content_type: str, *, stream: bool, accept: str = "") -> Prepared:
     """A POST of something else than JSON, such as a form whose boundary no other request has. Raises UpstreamBroken."""
     headers = {**_headers(target.endpoint, target.credential, stream=stream), "content-type": content_type}
+    if accept:
+        headers["accept"] = accept
     return _made(target, "POST", _url(target.endpoint, target.credential, path), headers)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.adapters.gemini.answer import GeminiReader
+from gateway.adapters.gemini.audio import GeminiAudio
 from gateway.adapters.gemini.failures import refusal
 from gateway.adapters.gemini.pictures import imagen_answer, imagen_body, is_imagen
 from gateway.adapters.gemini.request import ACCEPTED, is_googles, wire_body
@@ -28,19 +29,15 @@ class PictureSplitter(EventSplitter):
     max_bytes = 48 * 1024 * 1024
 
 
-def _place(target: Target) -> str:
-    model = quote(target.upstream_model, safe="/-._~:@")
-    return f"/{model}" if "/" in model else f"/models/{model}"
-
-
-class GeminiAdapter(TranslatedAdapter):
+class GeminiAdapter(GeminiAudio, TranslatedAdapter):
     label = "Google Gemini"
     splitter = PictureSplitter
 
     async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
         if is_imagen(target.upstream_model):
-            path = f"{_place(target)}:predict"
-            reply = await upstream.call(target, path, written(target, imagen_body(target, request)))
+            reply = await upstream.call(
+                target, self.address(target, "predict"), written(target, imagen_body(target, request))
+            )
             if reply.status != 200:
                 raise self.failure(target, reply)
             return imagen_answer(target, decoded(target, reply.body))
@@ -48,8 +45,11 @@ class GeminiAdapter(TranslatedAdapter):
         return await repeated(request, lambda _: drawn_in_chat(self, upstream, target, request, more))
 
     def path(self, target: Target, chat: ChatRequest) -> str:
-        action = "streamGenerateContent?alt=sse" if chat.stream else "generateContent"
-        return f"{_place(target)}:{action}"
+        return self.address(target, "streamGenerateContent?alt=sse" if chat.stream else "generateContent")
+
+    def address(self, target: Target, action: str) -> str:
+        model = quote(target.upstream_model, safe="/-._~:@")
+        return f"/{model}:{action}" if "/" in model else f"/models/{model}:{action}"
 
     async def prepared(self, upstream: Upstream, target: Target, chat: ChatRequest) -> ChatRequest:
         return await inlined(chat, ACCEPTED, keep=is_googles)
