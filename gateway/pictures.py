@@ -36,7 +36,7 @@ class Picture:
 class PictureRequest(ChatRequest):
     """A checked request; `body` has OpenAI's fields beside the pictures. With `pictures` they are to be edited.
 
-    `form` is url or b64_json, `keep` whether a copy may stay here. `sources` are addresses in the order of the
+    `form` is url or b64_json. `sources` are addresses in the order of the
     pictures, the mask's last where `masked`; they become `pictures` and `mask` before anything is asked. `base` is
     where addresses of ours begin.
     """
@@ -44,7 +44,6 @@ class PictureRequest(ChatRequest):
     pictures: tuple[Picture, ...] = ()
     mask: Picture | None = None
     form: str = "url"
-    keep: bool = True
     sources: tuple[str, ...] = ()
     masked: bool = False
     base: str = ""

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from gateway.authentication import Principal
+from gateway.chat import ChatRequest
+from gateway.events import Event, MediaOutput, TextDelta
+from gateway.surfaces.exchange import Exchange
+from gateway.targets import Target
 from media import links, store
 from media.errors import MediaError
 from media.models import StoredFile
@@ -24,6 +30,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SECONDS = 30.0
+MAX_PROMPT = 2000
+MAX_ALT = 100
+# In a picture's own words they would end it, or be more than words.
+NOT_IN_MARKDOWN = re.compile(r"[\x00-\x1f\x7f\[\]()<>\\`*_!|&\u202a-\u202e\u2066-\u2069]")
 _threads = ThreadPoolExecutor(4, thread_name_prefix="pictures")
 
 
@@ -51,6 +61,23 @@ async def addresses(pictures: Sequence[str], about: About) -> list[str | None]:
             log.warning("a picture is handed over without being kept: %s", type(error).__name__)
             found.append(None)
     return found
+
+
+async def linked(
+    exchange: Exchange, chat: ChatRequest, principal: Principal, target: Target, event: MediaOutput
+) -> Event:
+    """A picture in an answer as Markdown with its address; whole, as it came, where it may or can not be kept."""
+    if principal.user_id is None or not chat.keep_media or not event.mime_type.startswith("image/"):
+        return event
+    asked = next((message.text for message in reversed(chat.messages()) if message.role == "user"), "")
+    about = About(
+        principal.user_id, links.base_of(exchange.scope), asked[:MAX_PROMPT], target.provider, target.public_id
+    )
+    [url] = await addresses([event.data], about)
+    if url is None:
+        return event
+    words = " ".join(NOT_IN_MARKDOWN.sub(" ", asked[:MAX_ALT]).split()) or "image"
+    return TextDelta(f"\n[![{words}]({url})]({url})\n", event.index)
 
 
 def _address(data: str, about: About) -> str:

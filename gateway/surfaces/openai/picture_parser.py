@@ -35,7 +35,7 @@ NUMBERS: dict[str, tuple[float, float]] = {"guidance_scale": (0, 1000)}
 BOOLEANS = ("stream", "download_media")
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": None}
 # Of our own: what else steers is what steers every request.
-STEERING = ("response_format", "stream", "download_media")
+STEERING = ("response_format", "stream")
 
 
 def parse_generation(raw: bytes, path_provider: str | None = None) -> PictureRequest:
@@ -88,7 +88,6 @@ def _request(body: dict[str, Any], path_provider: str | None) -> PictureRequest:
         **{**steering, "stream": body.get("stream") is True},
         plain=False,
         form=body.get("response_format") or "url",
-        keep=body.get("download_media") is not False,
     )
     request.body = {name: value for name, value in request.body.items() if value is not None}
     return request

@@ -134,7 +134,7 @@ class Images(OpenAISurface):
         if request.form == "b64_json":
             return
         pictures = reply.pictures
-        if principal.user_id is None or not request.keep:
+        if principal.user_id is None or not request.keep_media:
             reply.address([None] * len(pictures))
             return
         base = base_of(exchange.scope)
