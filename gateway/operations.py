@@ -133,11 +133,15 @@ def credentials_of(provider: Provider) -> list[tuple[Credential, str]]:
     readable, unreadable = [], 0
     for row in provider.credentials.filter(enabled=True):
         try:
-            readable.append((row, row.secret.reveal()))
+            sent = row.sent()
         except SecretUnreadable:
             unreadable += 1
+        else:
+            readable += [(row, sent)] if sent else []
     if not readable and unreadable:
         raise Refused(f"No credential of {provider.name} can be decrypted with the configured ENCRYPTION_KEYS.")
+    if not readable and provider.auth_style == Provider.Auth.COOKIES:
+        raise Refused(f"{provider.name} has no cookies for its base URL that are still good. Upload some.")
     if not readable and provider.auth_style != Provider.Auth.NONE:
         raise Refused(f"{provider.name} has no credential. Add one: provider credential add {provider.name}")
     return readable

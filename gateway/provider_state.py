@@ -87,8 +87,7 @@ def readable_credentials(provider: Provider) -> tuple[int, int]:
     for credential in provider.credentials.all():
         if credential.enabled:
             try:
-                credential.secret.reveal()
-                readable += 1
+                readable += bool(credential.sent())
             except SecretUnreadable:
                 unreadable += 1
     return readable, unreadable

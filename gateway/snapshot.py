@@ -201,9 +201,12 @@ def _provider(row: Provider) -> ProviderPolicy:
         if not credential.enabled:
             continue
         try:
-            readable.append((credential.pk, credential.secret.reveal()))
+            sent = credential.sent()
         except SecretUnreadable:
             unreadable += 1
+        else:
+            # Cookies may all have expired.
+            readable += [(credential.pk, sent)] if sent else []
     return ProviderPolicy(
         id=row.pk,
         name=row.name,

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Max
 from django.db.models.functions import Lower
 
+from gateway.cookies import header
 from gateway.models.keys import per_minute
 from gateway.network import check_base_url, check_proxy_url
 from gateway.secrets import EncryptedField
@@ -57,6 +58,7 @@ class Provider(models.Model):
         BEARER = "bearer", "Authorization: Bearer"
         HEADER = "header", "Named header"
         QUERY = "query", "Query parameter"
+        COOKIES = "cookies", "Cookies"
         NONE = "none", "None"
 
     name = models.CharField(
@@ -100,6 +102,19 @@ class Provider(models.Model):
     )
     gap_timeout = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)], help_text="Seconds that a stream may fall silent."
+    )
+    gguf = models.CharField(
+        "GGUF file",
+        max_length=500,
+        blank=True,
+        help_text="For the adapter “local”: the model file that this server runs with llama.cpp.",
+    )
+    gguf_context = models.PositiveIntegerField(
+        "context of the GGUF model",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(64)],
+        help_text="Tokens. Empty: 4,096. More takes more memory.",
     )
     default_model = models.CharField(
         max_length=200, blank=True, help_text="Used when a request names only the provider."
@@ -160,6 +175,14 @@ class Credential(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label or 'credential'} ...{self.tail}"
+
+    def sent(self) -> str:
+        """The secret as it is sent; empty when it is cookies of which none is for the base URL now.
+
+        Raises SecretUnreadable.
+        """
+        plain = self.secret.reveal()
+        return header(plain, self.provider.base_url) if self.provider.auth_style == Provider.Auth.COOKIES else plain
 
     def set_secret(self, plain: str) -> None:
         """Raises ValidationError for text that cannot stand in a header."""
