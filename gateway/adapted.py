@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from gateway.adapters.audio import Audio
 from gateway.adapters.base import Adapter
 from gateway.adapters.calls import Calls
 from gateway.adapters.over_chat import OverChat
+from gateway.audio import SpeechRequest, TranscriptionRequest
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest
 from gateway.completions import CompletionRequest
@@ -20,6 +22,8 @@ def adapted(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
     """For requests or targets that are not `plain`; all others go to their adapter directly."""
     if isinstance(chat, CallRequest):
         return Calls(adapter)
+    if isinstance(chat, (SpeechRequest, TranscriptionRequest)):
+        return Audio(adapter)
     if isinstance(chat, CompletionRequest):
         native: Adapter | None = getattr(adapter, "completions", None)
         return (

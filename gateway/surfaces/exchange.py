@@ -6,7 +6,7 @@ The streamed routes do not enter Django's handler; what they need of HTTP is her
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, Self
 
 from django.conf import settings
@@ -86,6 +86,17 @@ class Exchange:
             if not message.get("more_body"):
                 return b"".join(parts)
             message = await self._receive()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, for what must not be whole in memory; raises as `body` does."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            if part := message.get("body"):
+                yield part
+            if not message.get("more_body"):
+                return
 
     def check_json(self) -> None:
         """Raises BadRequest 415 for bodies that say they are something else; silence counts as JSON."""
