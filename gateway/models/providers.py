@@ -12,6 +12,7 @@ from django.db.models import Max
 from django.db.models.functions import Lower
 
 from gateway.cookies import header
+from gateway.engines.extras import problem_with
 from gateway.models.keys import per_minute
 from gateway.network import check_base_url, check_proxy_url
 from gateway.secrets import EncryptedField
@@ -148,14 +149,26 @@ class Provider(models.Model):
 
         if self.adapter not in ADAPTERS:
             raise ValidationError({"adapter": f"Unknown adapter. There are: {', '.join(sorted(ADAPTERS))}."})
-        if self.adapter != "demo":
+        if not ADAPTERS[self.adapter].local:
             check_base_url(self.base_url, allow_private=self.allow_private)
+        self._check_gguf()
         if self.proxy:
             check_proxy_url(self.proxy)
         if self.auth_style in (self.Auth.HEADER, self.Auth.QUERY) and not self.auth_name:
             raise ValidationError({"auth_name": "Name the header or parameter that carries the credential."})
         if self.auth_name and not HEADER_NAME.match(self.auth_name):
             raise ValidationError({"auth_name": "This is not a header name."})
+
+    def _check_gguf(self) -> None:
+        """Raises ValidationError. A file that has gone since is no reason to refuse another change."""
+        if not self.gguf:
+            return
+        if self.adapter != "local":
+            raise ValidationError({"gguf": "A GGUF file is for the adapter “local”."})
+        if Provider.objects.filter(pk=self.pk, gguf=self.gguf).exists():
+            return
+        if problem := problem_with(self.gguf):
+            raise ValidationError({"gguf": problem})
 
     @property
     def title(self) -> str:
