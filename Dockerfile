@@ -7,8 +7,11 @@ WORKDIR /app
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 # Alone first, so that a change of code does not install everything anew.
-COPY requirements.txt ./
-RUN pip install --require-hashes -r requirements.txt
+COPY requirements*.txt ./
+# docker build --build-arg EXTRAS="s3 documents"
+ARG EXTRAS=""
+RUN pip install --require-hashes -r requirements.txt \
+    && for extra in $EXTRAS; do pip install --require-hashes -r "requirements-$extra.txt" || exit 1; done
 COPY . .
 # The root file system is read-only when it runs: bytecode is written now or never.
 RUN pip install --no-deps --no-build-isolation --no-index -e . && python -m compileall -q /opt/venv /app

@@ -4,6 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
+# What an installation may have besides: a file requirements-NAME.txt each. `make run EXTRAS="s3 documents"`.
+KNOWN_EXTRAS := $(filter-out dev,$(patsubst requirements-%.txt,%,$(wildcard requirements-*.txt)))
+comma := ,
+override EXTRAS := $(sort $(subst $(comma), ,$(EXTRAS)))
+UNKNOWN_EXTRAS := $(filter-out $(KNOWN_EXTRAS),$(EXTRAS))
+ifneq ($(UNKNOWN_EXTRAS),)
+$(error There is no extra named $(UNKNOWN_EXTRAS). There are: $(KNOWN_EXTRAS))
+endif
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
@@ -12,12 +20,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
-run: install ## Install, prepare the database, start the server (PORT, HOST, WORKERS, G4F_API_KEY)
+run: install ## Install, prepare the database, start the server (PORT, HOST, WORKERS, G4F_API_KEY, EXTRAS)
 	@$(BIN)/python -m g4fsite init >/dev/null
 	@$(BIN)/python manage.py firstrun
 	@exec $(BIN)/python manage.py api
 
-install: $(VENV)/installed ## Make the virtual environment with pinned, hashed requirements
+install: $(VENV)/installed $(EXTRAS:%=$(VENV)/installed-%) ## Make the virtual environment with pinned, hashed requirements
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,7 +40,13 @@ $(VENV)/installed: requirements.txt pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-install-dev: $(VENV)/installed-dev ## Add the tools and clients that the tests use
+# An extra stays installed once it was asked for; without it nothing of it is loaded.
+$(VENV)/installed-%: requirements-%.txt $(VENV)/installed
+	@echo "Installing the extra $*..."
+	@$(BIN)/pip install --quiet --require-hashes -r requirements-$*.txt
+	@touch $@
+
+install-dev: $(VENV)/installed-dev $(EXTRAS:%=$(VENV)/installed-%) ## Add the tools and clients that the tests use
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@echo "Installing test tools..."

@@ -153,6 +153,13 @@ FETCH_PRIVATE_HOSTS = frozenset(host.lower() for host in env_list("FETCH_PRIVATE
 # What is kept, and for how long.
 RESPONSES_RETENTION_DAYS = env_int("RESPONSES_RETENTION_DAYS", 30)
 
+# Files that are kept.
+MAX_FILE_BYTES = env_int("MAX_FILE_BYTES", 25 * 1024 * 1024, low=1024)
+MEDIA_QUOTA_BYTES = env_int("MEDIA_QUOTA_BYTES", 2 * 1024 * 1024 * 1024)
+MEDIA_QUOTA_FILES = env_int("MEDIA_QUOTA_FILES", 10_000)
+MEDIA_URL_SECONDS = env_int("MEDIA_URL_SECONDS", 3600, low=1)
+MEDIA_STORAGE = env_choice("MEDIA_STORAGE", "file", ("file", "s3"))
+
 # Operation.
 METRICS_TOKEN = env_str("METRICS_TOKEN")
 LOG_LEVEL = env_choice("LOG_LEVEL", "DEBUG" if DEBUG else "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -357,13 +364,19 @@ STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 MEDIA_ROOT = DATA_DIR / "media"
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        # What users store is for no other account of the machine.
+        "OPTIONS": {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700},
+    },
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG or TESTING
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
+# Where requests wait while they arrive: on the same disk as the data, and swept.
+FILE_UPLOAD_TEMP_DIR = DATA_DIR / "uploads"
 WHITENOISE_USE_FINDERS = DEBUG or TESTING
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+from typing import IO
+
 PLAIN = "text/plain"
 PDF = "application/pdf"
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -45,6 +48,23 @@ BRANDS = {
     b"M4B ": "audio/mp4",
     b"qt  ": "video/quicktime",
 }
+OFFICE = "application/vnd.openxmlformats-officedocument"
+# What makes a ZIP archive a document: names in the directory at its end.
+PACKAGES = (
+    (b"word/document.xml", f"{OFFICE}.wordprocessingml.document"),
+    (b"xl/workbook.xml", f"{OFFICE}.spreadsheetml.sheet"),
+    (b"ppt/presentation.xml", f"{OFFICE}.presentationml.presentation"),
+)
+# Archives of these begin with a member that holds their type.
+DECLARED_PACKAGES = ("application/epub+zip", "application/vnd.oasis.opendocument.text")
+# Containers that hold sound as well as films, and samples without any header: the sender knows.
+SAID = {
+    "video/webm": {"audio/webm"},
+    "video/mp4": {"audio/mp4", "audio/m4a", "audio/x-m4a"},
+    "audio/ogg": {"video/ogg", "audio/opus"},
+    None: {"audio/pcm", "audio/l16"},
+}
+DIRECTORY_BYTES = 256 * 1024
 
 
 def kind_of(data: bytes) -> str | None:
@@ -57,6 +77,43 @@ def settled(data: bytes, declared: str) -> str | None:
     found = kind_of(data)
     said = declared.partition(";")[0].strip().lower()
     return said if found == PLAIN and said in TEXTS else found
+
+
+def settled_file(file: IO[bytes], declared: str) -> str | None:
+    """As `settled`, of a file that may be large; documents in archives are told apart as well."""
+    file.seek(0)
+    head = file.read(128)
+    said = declared.partition(";")[0].strip().lower()
+    found = _media(head[:64])
+    if found == "application/zip":
+        return _package(file, head)
+    if found is None and _is_text_file(file):
+        return said if said in TEXTS else PLAIN
+    return said if said in SAID.get(found, ()) else found
+
+
+def _package(file: IO[bytes], head: bytes) -> str:
+    for kind in DECLARED_PACKAGES:
+        if head[30:].startswith(b"mimetype" + kind.encode()):
+            return kind
+    file.seek(max(0, file.seek(0, 2) - DIRECTORY_BYTES))
+    directory = file.read()
+    return next((kind for name, kind in PACKAGES if name in directory), "application/zip")
+
+
+def _is_text_file(file: IO[bytes]) -> bool:
+    file.seek(0)
+    decoder, seen = codecs.getincrementaldecoder("utf-8")(), False
+    try:
+        while chunk := file.read(DIRECTORY_BYTES):
+            seen = True
+            if b"\x00" in chunk:
+                return False
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return seen
 
 
 def _media(head: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Pins and hashes: requirements.in → requirements.txt, requirements-dev.in → requirements-dev.txt.
+"""Pins and hashes: requirements.in → requirements.txt, and so for tools and for each extra (requirements-NAME.in).
 
 Each direct dependency keeps its line of why above it. Run by `make lock`.
 """
@@ -41,5 +41,6 @@ def lock(name: str) -> None:
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-for name in sys.argv[1:] or ["requirements", "requirements-dev"]:
+# The shortest name is first: the others are held to what it pins.
+for name in sys.argv[1:] or sorted((path.stem for path in ROOT.glob("requirements*.in")), key=len):
     lock(name)

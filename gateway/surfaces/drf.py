@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from gateway.errors import BadRequest, GatewayError, NotAllowed, NotAuthenticated
 from gateway.surfaces.openai.errors import error_headers, error_object, method_not_allowed, unknown_url
+from media.errors import MediaError
 
 
 class OrjsonParser(BaseParser):
@@ -48,11 +49,23 @@ class JsonAlways(BaseContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+def of_media(error: MediaError) -> GatewayError:
+    """An error of the media app, which knows nothing of ours, as one of ours."""
+    return GatewayError(
+        error.message,
+        status=error.status,
+        type=error.type,
+        code=error.code,
+        param=error.param,
+        should_retry=False if error.status == 507 else None,
+    )
+
+
 def as_gateway_error(error: Exception, request: Any) -> GatewayError | None:
     """Any exception that a view may raise, as one of ours; None for bugs."""
     match error:
-        case GatewayError():
-            return error
+        case GatewayError() | MediaError():
+            return of_media(error) if isinstance(error, MediaError) else error
         case exceptions.NotAuthenticated():
             return NotAuthenticated("Send an API key as `Authorization: Bearer KEY`.")
         case exceptions.AuthenticationFailed():
