@@ -150,6 +150,10 @@ FETCH_MAX_BYTES = env_int("FETCH_MAX_BYTES", 25 * 1024 * 1024, low=1024)
 FETCH_SECONDS = env_int("FETCH_SECONDS", 20, low=1)
 FETCH_PRIVATE_HOSTS = frozenset(host.lower() for host in env_list("FETCH_PRIVATE_HOSTS"))
 
+# Documents that are read as text.
+DOCUMENTS_PYTHON = env_str("DOCUMENTS_PYTHON")
+DOCUMENTS_UNCONFINED = env_bool("DOCUMENTS_UNCONFINED")
+
 # What is kept, and for how long.
 RESPONSES_RETENTION_DAYS = env_int("RESPONSES_RETENTION_DAYS", 30)
 

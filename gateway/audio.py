@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.chat import ChatRequest, Message, TextPart
+from gateway.events import Transcript, Usage
 
+CHARACTERS_PER_TOKEN = 4
 SPEECH, TRANSCRIPTIONS, TRANSLATIONS = "speech", "transcriptions", "translations"
 
 # What may be asked for, and what it is on the wire.
@@ -123,3 +125,19 @@ class TranscriptionRequest(ChatRequest):
 
     def messages(self) -> tuple[Message, ...]:
         return (Message("user", (TextPart(self.prompt),)),)
+
+
+def spoken(request: SpeechRequest, usage: Usage | None = None) -> Usage:
+    """What speaking used: the provider's tokens, or an estimate, and the characters."""
+    usage = usage or Usage(max(1, len(request.text) // CHARACTERS_PER_TOKEN), 0, estimated=True)
+    usage.characters = len(request.text)
+    return usage
+
+
+def heard(request: TranscriptionRequest, transcript: Transcript) -> Usage:
+    """What listening used: the provider's tokens or an estimate, and the seconds, its own or those of the file."""
+    text = len(request.prompt) // CHARACTERS_PER_TOKEN, len(transcript.text) // CHARACTERS_PER_TOKEN
+    usage = transcript.usage or Usage(*text, estimated=True)
+    if usage.audio_seconds is None:
+        usage.audio_seconds = request.seconds if transcript.duration is None else transcript.duration
+    return usage

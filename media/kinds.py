@@ -118,13 +118,18 @@ def _is_text_file(file: IO[bytes]) -> bool:
 
 def _media(head: bytes) -> str | None:
     for beginning, kind in BEGINNINGS:
-        if head.startswith(beginning):
+        if head.startswith(beginning) and not _is_a_word(head):
             return kind
     if head[4:8] == b"ftyp":
         return BRANDS.get(head[8:12], "video/mp4")
     if head.startswith(b"\x1a\x45\xdf\xa3"):
         return "video/x-matroska" if b"matroska" in head else "video/webm"
     return CONTAINERS.get((head[:4], head[8:12])) or _audio_frame(head)
+
+
+def _is_a_word(head: bytes) -> bool:
+    """Texts begin with BM or ID3 too; where these are marks, bytes follow that no text has."""
+    return (head.startswith(b"BM") and head[6:10] != bytes(4)) or (head.startswith(b"ID3") and head[3:4] > b"\x08")
 
 
 def _audio_frame(head: bytes) -> str | None:

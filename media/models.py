@@ -97,6 +97,43 @@ class StoredFile(models.Model):
         return self.label or self.name
 
 
+class Document(models.Model):
+    """A file in a bucket by the name its owner gave it: as it came, and what can be read of it.
+
+    Plain texts are both at once. `waiting` is read by whoever reads the bucket first.
+    """
+
+    class Kind(models.TextChoices):
+        TEXT = "text"
+        MEDIA = "media"
+        DOWNLOADS = "downloads"
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        READ = "read"
+        FAILED = "failed"
+
+    bucket = models.ForeignKey(Bucket, on_delete=models.CASCADE, related_name="documents")
+    label = models.CharField(max_length=255, help_text="The name as it was given.")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    state = models.CharField(max_length=10, choices=State.choices)
+    error = models.CharField(max_length=500, blank=True, default="", help_text="Why it could not be read.")
+    original = models.ForeignKey(StoredFile, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    text = models.ForeignKey(StoredFile, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=("bucket", "label"), name="document_label_per_bucket")]
+        ordering = ("pk",)
+
+    def __str__(self) -> str:
+        return self.label
+
+    @property
+    def shown(self) -> str:
+        """Its name as text: what was turned into Markdown ends so."""
+        return self.label if self.text_id == self.original_id else f"{self.label}.md"
+
+
 class Quota(models.Model):
     """What one user may keep. Uploads of a user lock this row, so that two at once cannot both take the last place."""
 

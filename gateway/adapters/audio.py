@@ -8,14 +8,12 @@ from typing import Any, Protocol
 
 from gateway.adapters.base import Adapter
 from gateway.adapters.calls import lacking
-from gateway.audio import SPEECH, TIMED, SpeechRequest, TranscriptionRequest
+from gateway.audio import SPEECH, TIMED, SpeechRequest, TranscriptionRequest, heard, spoken
 from gateway.chat import ChatRequest
-from gateway.errors import UnsupportedParameter
+from gateway.errors import UnsupportedParameter, UpstreamBroken
 from gateway.events import Event, Sound, TextDelta, Transcript, Usage
 from gateway.targets import Target
 from gateway.upstream import Upstream
-
-CHARACTERS_PER_TOKEN = 4
 
 
 class Speaking(Protocol):
@@ -71,12 +69,16 @@ class Audio:
             raise lacking(target, SPEECH)
         speaking: Speaking = self._adapter
         usage: Usage | None = None
+        silent = True
         async with aclosing(speaking.speak(upstream, target, request)) as events:
             async for event in events:
                 if isinstance(event, Usage):
                     usage = event
                 elif event.data:
+                    silent = False
                     yield event
+        if silent:
+            raise UpstreamBroken(f"{target.provider} gave no sound.")
         yield spoken(request, usage)
 
     async def _pieces(
@@ -108,20 +110,7 @@ def timed(target: Target, request: TranscriptionRequest, transcript: Transcript)
         raise UnsupportedParameter(
             target.provider, "response_format", "its transcripts do not say when things were said."
         )
+    words_asked = request.format == "verbose_json" and "word" in request.granularities
+    if words_asked and transcript.words is None:
+        raise UnsupportedParameter(target.provider, "timestamp_granularities", "it does not say when words were said.")
     return transcript
-
-
-def spoken(request: SpeechRequest, usage: Usage | None = None) -> Usage:
-    """What speaking used: the provider's tokens, or an estimate, and the characters."""
-    usage = usage or Usage(max(1, len(request.text) // CHARACTERS_PER_TOKEN), 0, estimated=True)
-    usage.characters = len(request.text)
-    return usage
-
-
-def heard(request: TranscriptionRequest, transcript: Transcript) -> Usage:
-    """What listening used: the provider's tokens or an estimate, and the seconds, its own or those of the file."""
-    text = len(request.prompt) // CHARACTERS_PER_TOKEN, len(transcript.text) // CHARACTERS_PER_TOKEN
-    usage = transcript.usage or Usage(*text, estimated=True)
-    if usage.audio_seconds is None:
-        usage.audio_seconds = request.seconds if transcript.duration is None else transcript.duration
-    return usage

@@ -1,4 +1,4 @@
-"""What runs on this server itself: chats and embeddings from a GGUF file, through llama.cpp's own server.
+"""What runs on this server itself: chats and embeddings from a GGUF file, through llama.cpp's own server; speech.
 
 The engine speaks OpenAI's protocol; what is different is that it may still be reading its file.
 """
@@ -8,18 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 
+from gateway.adapters import local_speech
 from gateway.adapters.calls import lacking
 from gateway.adapters.openai_chat import OpenAIChatAdapter
+from gateway.audio import SOUND_TYPES, SpeechRequest, TranscriptionRequest
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest
 from gateway.engines import places
 from gateway.engines.places import FAILING, READY
 from gateway.errors import NotReady
-from gateway.events import Event
+from gateway.events import Event, Sound, Transcript, Usage
 from gateway.targets import Target
 from gateway.upstream import Upstream
 
 LOADING_SECONDS = 2.0
+PIECE = 64 * 1024
 
 
 class LocalAdapter(OpenAIChatAdapter):
@@ -37,6 +40,16 @@ class LocalAdapter(OpenAIChatAdapter):
     async def call(self, upstream: Upstream, target: Target, request: CallRequest) -> Sequence[Event]:
         check_ready(target, request.operation)
         return await super().call(upstream, target, request)
+
+    async def speak(
+        self, upstream: Upstream, target: Target, request: SpeechRequest
+    ) -> AsyncGenerator[Sound | Usage, None]:
+        data, form = await local_speech.spoken(target, request)
+        for at in range(0, len(data), PIECE):
+            yield Sound(data[at : at + PIECE], SOUND_TYPES[form])
+
+    async def transcribe(self, upstream: Upstream, target: Target, request: TranscriptionRequest) -> Transcript:
+        return await local_speech.heard(target, request)
 
 
 def check_ready(target: Target, what: str = "chats") -> None:

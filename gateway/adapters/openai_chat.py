@@ -17,6 +17,7 @@ from gateway.adapters import openai_events
 from gateway.adapters.base import Adapter
 from gateway.adapters.calls import shaped, usage_body, used
 from gateway.adapters.failures import from_object, from_reply
+from gateway.adapters.openai_audio import OpenAIAudio
 from gateway.adapters.openai_dialect import plain_body
 from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
 from gateway.adapters.translated import Records, relayed
@@ -45,7 +46,7 @@ def wire_body(chat: ChatRequest, target: Target) -> bytes:
     return orjson.dumps(body)
 
 
-class OpenAIChatAdapter:
+class OpenAIChatAdapter(OpenAIAudio):
     label = "OpenAI-compatible"
     local = False
     path = PATH

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.adapters import openai_events
+from gateway.adapters.openai_audio import OpenAIAudio
 from gateway.adapters.openai_dialect import plain_body
 from gateway.adapters.translated import UNREADABLE, AnswerReader, TranslatedAdapter
 from gateway.adapters.unsupported import effort_of, refuse
@@ -24,8 +25,9 @@ REFUSED = ("n", "logprobs", "top_logprobs")
 REPLACED = frozenset(("max_completion_tokens", "reasoning", "stream_options"))
 
 
-class PollinationsAdapter(TranslatedAdapter):
+class PollinationsAdapter(OpenAIAudio, TranslatedAdapter):
     label = "Pollinations"
+    audio_path = "/v1/audio"
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return CHAT

@@ -44,7 +44,7 @@ class Spec:
     embedding: bool
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in PASSED or name.startswith(PASSED_PREFIXES)}
 
 
@@ -134,7 +134,7 @@ class Engine:
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            env=_environment(),
+            env=environment(),
             pass_fds=(self._socket.fileno(), ready),
             # Ctrl-C at a terminal is for the gateway, whose callers still get their answers.
             start_new_session=True,

@@ -10,31 +10,33 @@ from pathlib import Path
 from django.conf import settings
 
 HOW = "Start the server with `make run EXTRAS=local`"
-PROBE = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('llama_cpp') else 1)"
+NAMED = "LOCAL_ENGINE_PYTHON"
+PROBE = "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))"
+SPEECH = {"espeakng_loader": "espeak-ng", "pocketsphinx": "pocketsphinx", "soundfile": "soundfile", "soxr": "soxr"}
+
+
+def _has(*names: str) -> bool:
+    """Whether the Python that runs the engines has these modules."""
+    python = settings.LOCAL_ENGINE_PYTHON
+    if python == sys.executable:
+        return all(map(find_spec, names))
+    try:
+        command = [python, "-c", PROBE, *names]
+        return subprocess.run(command, timeout=20, check=False, capture_output=True).returncode == 0  # noqa: S603 # nosec B603
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def missing_engine() -> str:
     """Empty when llama.cpp can be run."""
-    python = settings.LOCAL_ENGINE_PYTHON
-    if python == sys.executable:
-        found = find_spec("llama_cpp") is not None
-    else:
-        try:
-            command = [python, "-c", PROBE]
-            found = subprocess.run(command, timeout=20, check=False, capture_output=True).returncode == 0  # noqa: S603 # nosec B603
-        except (OSError, subprocess.TimeoutExpired):
-            found = False
-    if found:
+    if _has("llama_cpp"):
         return ""
-    other = "or name a Python that has llama-cpp-python[server] in LOCAL_ENGINE_PYTHON"
-    return f"llama.cpp is not installed. {HOW}, {other}."
+    return f"llama.cpp is not installed. {HOW}, or name a Python that has llama-cpp-python[server] in {NAMED}."
 
 
 def missing_speech() -> str:
     """Empty when speech and its recognition can be used."""
-    wanted = {"espeakng_loader": "espeak-ng", "pocketsphinx": "pocketsphinx"}
-    missing = [title for name, title in wanted.items() if find_spec(name) is None]
-    return f"Not installed: {' and '.join(missing)}. {HOW}." if missing else ""
+    return "" if _has(*SPEECH) else f"Speech is not installed ({', '.join(SPEECH.values())}). {HOW}."
 
 
 def problem_with(path: str) -> str:

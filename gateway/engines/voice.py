@@ -29,6 +29,8 @@ BIT = {"mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS"), "flac": ("FLAC
 NO_VOICE = "espeak-ng has no such voice or language."
 # Languages by their usual codes where espeak-ng has another.
 ALIASES = {"zh": "cmn", "no": "nb", "iw": "he", "tl": "fil", "fr": "fr-fr", "en": "en-us"}
+# A recording is made as loud as this of the loudest. The noise is in units of 16-bit samples: -50 dB.
+LOUD, MAX_GAIN, NOISE = 0.7, 20.0, 100
 MAX_SECONDS = 4 * 3600
 CPU_SECONDS = 1800
 MEMORY_BYTES = 4 * 2**30
@@ -167,8 +169,18 @@ def recording(data: bytes) -> tuple[bytes, float]:
     except (soundfile.LibsndfileError, RuntimeError):
         refuse("file", "The recording cannot be read: wav, mp3, flac and ogg can.")
     parts.append(converter.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
-    wave = np.concatenate(parts)
-    return (np.clip(wave, -1, 1) * 32767).astype("<i2").tobytes(), seconds
+    return with_noise(np.concatenate(parts)), seconds
+
+
+def with_noise(wave: Any) -> bytes:
+    """As 16-bit samples, loud enough, over the quiet noise of a room: the model knows no silence without it, and hears
+    wrong words in sound that was made by a computer."""
+    import numpy as np
+
+    peak = float(np.abs(wave).max(initial=0))
+    gain = min(LOUD / peak, MAX_GAIN) if 0 < peak < LOUD else 1.0
+    noise = np.random.default_rng(1).normal(0, NOISE, len(wave))
+    return np.asarray(np.clip(wave * gain * 32767 + noise, -32768, 32767).astype("<i2")).tobytes()
 
 
 def parts_of(pcm: bytes) -> Iterator[tuple[float, bytes]]:

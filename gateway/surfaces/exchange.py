@@ -20,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 Whole = Callable[[int, list[tuple[bytes, bytes]], bytes], bool]
 
 COMMENT = b": waiting\n\n"
+JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -53,6 +54,8 @@ class Exchange:
 
     # What most requests never change lies with the class.
     limit_headers: Sequence[tuple[bytes, bytes]] = ()
+    # Of a good answer in one piece.
+    plain_headers: Sequence[tuple[bytes, bytes]] = JSON_HEADERS
     late_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = staticmethod(tuple)
     started = False
     over = False
@@ -124,12 +127,22 @@ class Exchange:
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
             await self._send({"type": "http.response.body", "body": body})
 
+    def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Of an answer whose parts are written as they come, and whose silences nobody breaks."""
+        self._stream_headers = headers
+        self._loop = asyncio.get_running_loop()
+
     def expect_stream(self, headers: list[tuple[bytes, bytes]]) -> None:
         """From now on silence is broken by a comment, so that no proxy or client gives up."""
         self._stream_headers = headers
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._beat = self._loop.call_later(settings.HEARTBEAT_SECONDS, self._check_silence)
+
+    def expect_bytes(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """As `expect_stream`, of what no comment may come between."""
+        self._loop = asyncio.get_running_loop()
+        self._stream_headers = headers
 
     def wrote(self, data: bytes) -> bool:
         """Part of a stream, sent at once where nothing has to be waited for; False: `write` it."""

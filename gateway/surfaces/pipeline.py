@@ -22,7 +22,7 @@ from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
 from gateway.routing import targets_of
 from gateway.snapshot import store
-from gateway.surfaces.exchange import STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
+from gateway.surfaces.exchange import JSON_HEADERS, STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
 from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
 from gateway.targets import Target
 from gateway.upstream import upstream
@@ -30,12 +30,13 @@ from gateway.usage import Tally
 
 log = logging.getLogger(__name__)
 
-JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 CLIENT_CLOSED = 499
 # Dollars for what was used; None while no price is known.
 Cost = Callable[[Usage], float | None]
 
 
+# Instead of `parse`, where a body is not JSON. Raises BadRequest and ClientLeft.
+Read = Callable[[Exchange, dict[str, Any]], Awaitable[ChatRequest]]
 # After the body was read and a model found: may change the request. Raises GatewayError.
 Prepare = Callable[[ChatRequest, Principal], Awaitable[None]]
 
@@ -76,7 +77,8 @@ class Surface:
 
     name: str
     operation = "chat"
-    # A surface that keeps something between requests has these two; the others do not wait for them.
+    read: Read | None = None
+    # A surface that keeps something between requests has these; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
 
@@ -152,8 +154,11 @@ class Surface:
     async def _ask(self, exchange: Exchange) -> None:
         scope = exchange.scope
         principal = await authenticate_scope(scope)
-        exchange.check_json()
-        chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+        if self.read is None:
+            exchange.check_json()
+            chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+        else:
+            chat = await self.read(exchange, scope["url_route"]["kwargs"])
         targets = targets_of(store.current, chat, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
@@ -232,7 +237,7 @@ class Surface:
         if self.finished is not None:
             await self.finished(chat, principal, encoder)
         tally.end("ok", 200)
-        await exchange.reply(200, [*JSON_HEADERS, *self.answer_headers(exchange, chat)], body)
+        await exchange.reply(200, [*exchange.plain_headers, *self.answer_headers(exchange, chat)], body)
 
     async def _stream(
         self,

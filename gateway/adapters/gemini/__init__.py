@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.adapters.gemini.answer import GeminiReader
+from gateway.adapters.gemini.audio import GeminiAudio
 from gateway.adapters.gemini.failures import refusal
 from gateway.adapters.gemini.request import ACCEPTED, is_googles, wire_body
 from gateway.adapters.inputs import inlined
@@ -25,13 +26,15 @@ class PictureSplitter(EventSplitter):
     max_bytes = 48 * 1024 * 1024
 
 
-class GeminiAdapter(TranslatedAdapter):
+class GeminiAdapter(GeminiAudio, TranslatedAdapter):
     label = "Google Gemini"
     splitter = PictureSplitter
 
     def path(self, target: Target, chat: ChatRequest) -> str:
+        return self.address(target, "streamGenerateContent?alt=sse" if chat.stream else "generateContent")
+
+    def address(self, target: Target, action: str) -> str:
         model = quote(target.upstream_model, safe="/-._~:@")
-        action = "streamGenerateContent?alt=sse" if chat.stream else "generateContent"
         return f"/{model}:{action}" if "/" in model else f"/models/{model}:{action}"
 
     async def prepared(self, upstream: Upstream, target: Target, chat: ChatRequest) -> ChatRequest:

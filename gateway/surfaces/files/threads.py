@@ -1,0 +1,49 @@
+"""Files are stored and read in threads of their own, so that nothing else waits for a disk or a conversion."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from gateway.errors import Unavailable
+from gateway.surfaces.drf import of_media
+from media.errors import MediaError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_uploads = ThreadPoolExecutor(4, thread_name_prefix="files-in")
+_reads = ThreadPoolExecutor(8, thread_name_prefix="files-out")
+
+
+async def storing(work: Callable[[], T]) -> T:
+    """For what may take a while because files are converted. Raises GatewayError."""
+    return await _run(_uploads, work)
+
+
+async def reading(work: Callable[[], T]) -> T:
+    """Raises GatewayError."""
+    return await _run(_reads, work)
+
+
+async def _run(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, _with_own_connection, work)
+    except MediaError as error:
+        raise of_media(error) from None
+    except DatabaseError as error:
+        log.error("files cannot be reached: %s", type(error).__name__)
+        raise Unavailable("Files cannot be reached now. Send the request again.", code="storage_unavailable") from None
+
+
+def _with_own_connection(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    finally:
+        connection.close()

@@ -1,0 +1,171 @@
+"""`downloads.json`: addresses whose pages become the text of a bucket, fetched by the guarded fetcher.
+
+A list of `{"url": ...}` or `{"urls": [...], "max_depth": 1}`. Links of a page are followed, as deep as asked, on the
+same host only. Bounded in addresses, depth, pages, bytes and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from functools import partial
+from html import unescape
+from typing import Any
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+from django.conf import settings
+
+from media import kinds
+from media.convert.errors import ConversionError
+from media.convert.markdown import MAX_CHARS, framed, markdown_of
+from media.fetch import Budget, Fetched, FetchError, Rules, fetch
+
+NAME = "downloads.json"
+MAX_BYTES = 256 * 1024
+MAX_ADDRESSES = 50
+MAX_DEPTH = 2
+MAX_PAGES = 100
+AT_ONCE = 5
+SECONDS = 120
+MAX_LINKS = 1000
+# Together: what one page may have is FETCH_MAX_BYTES.
+TOTAL_BYTES = 100 * 1024 * 1024
+ACCEPTED = kinds.TEXTS | {kinds.PDF, "application/xhtml+xml", "application/zip"}
+LINK = re.compile(rb"""(?i)<a\s[^>]{0,2000}?\bhref\s*=\s*(?:"([^"<>]{1,2000})"|'([^'<>]{1,2000})')""")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Addresses, each with the number of links that may be followed from it."""
+
+    addresses: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(slots=True)
+class Collected:
+    """What has come so far."""
+
+    texts: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    pages: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)[:MAX_CHARS]
+
+
+def parsed(data: bytes) -> Wanted | None:
+    """None for what is no such list: then the file is a text like others."""
+    try:
+        items = json.loads(data) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(items, list) or not items:
+        return None
+    found: dict[str, int] = {}
+    for item in items:
+        if not isinstance(item, dict):
+            return None
+        urls = item.get("urls", [item.get("url")])
+        if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+            return None
+        found |= dict.fromkeys(urls, _depth(item.get("max_depth")))
+    return Wanted(tuple(found.items())[:MAX_ADDRESSES])
+
+
+def _depth(value: Any) -> int:
+    return min(max(value, 0), MAX_DEPTH) if isinstance(value, int) else 0
+
+
+async def collect(wanted: Wanted, collected: Collected) -> AsyncGenerator[int, None]:
+    """Fetches page after page, level by level, into `collected`; gives how many there are after each."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + SECONDS
+    budget = Budget(TOTAL_BYTES)
+    seen: set[str] = set()
+    level = list(wanted.addresses)
+    while level and collected.pages < MAX_PAGES:
+        level = [(url, depth) for url, depth in dict(level).items() if not (url in seen or seen.add(url))]  # type: ignore[func-returns-value]
+        following: list[tuple[str, int]] = []
+        level = level[: MAX_PAGES - collected.pages]
+        for start in range(0, len(level), AT_ONCE):
+            if loop.time() > deadline:
+                collected.failed.append(f"Not everything was fetched within {SECONDS} seconds.")
+                return
+            batch = level[start : start + AT_ONCE]
+            for result in await asyncio.gather(*(_page(url, depth, budget) for url, depth in batch)):
+                _take(result, collected, following)
+            yield collected.pages
+        level = following
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    url: str
+    text: str = ""
+    problem: str = ""
+    links: tuple[tuple[str, int], ...] = ()
+
+
+def _take(page: _Page, collected: Collected, following: list[tuple[str, int]]) -> None:
+    if page.problem:
+        collected.failed.append(f"{page.url[:200]}: {page.problem}")
+        return
+    collected.pages += 1
+    collected.texts.append(framed(page.url, page.text))
+    following += page.links
+
+
+async def _page(url: str, depth: int, budget: Budget) -> _Page:
+    try:
+        fetched = await fetch(url, ACCEPTED, _rules(), budget)
+        text = await asyncio.to_thread(partial(_text, fetched, url))
+    except FetchError as error:
+        return _Page(url, problem=error.message)
+    except ConversionError as error:
+        return _Page(url, problem=error.message)
+    return _Page(url, text, links=_links(fetched, url, depth))
+
+
+def _rules() -> Rules:
+    return Rules(
+        ports=settings.FETCH_PORTS,
+        max_bytes=settings.FETCH_MAX_BYTES,
+        seconds=settings.FETCH_SECONDS,
+        private_hosts=settings.FETCH_PRIVATE_HOSTS,
+    )
+
+
+def _text(fetched: Fetched, url: str) -> str:
+    endings = {"text/html": ".html", "text/csv": ".csv", kinds.PDF: ".pdf", "application/zip": ".zip"}
+    page = fetched.data.lstrip()[:200].lower()
+    ending = endings.get(fetched.mime_type, ".html" if page.startswith((b"<!doctype html", b"<html")) else ".txt")
+    return markdown_of(fetched.data, f"page{ending}")
+
+
+def _links(fetched: Fetched, url: str, depth: int) -> tuple[tuple[str, int], ...]:
+    """Of a page, on its own host, in their order."""
+    if not depth or fetched.mime_type not in ("text/html", kinds.PLAIN):
+        return ()
+    host = urlsplit(url).netloc.lower()
+    found: dict[str, int] = {}
+    for match in LINK.finditer(fetched.data[: 4 * 1024 * 1024]):
+        link = _joined(url, (match[1] or match[2]).decode("utf-8", "replace"))
+        if link and urlsplit(link).netloc.lower() == host:
+            found[link] = depth - 1
+        if len(found) >= MAX_LINKS:
+            break
+    return tuple(found.items())
+
+
+def _joined(url: str, link: str) -> str:
+    """An http(s) address without its fragment, or nothing."""
+    try:
+        joined = urldefrag(urljoin(url, unescape(link).strip())).url
+        parts = urlsplit(joined)
+    except ValueError:
+        return ""
+    return joined if parts.scheme in ("http", "https") and parts.netloc else ""
