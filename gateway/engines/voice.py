@@ -17,6 +17,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 REFUSED = 3
@@ -103,7 +104,8 @@ def identifier(espeak: ctypes.CDLL, wanted: str) -> bytes:
 def has_variant(name: str) -> bool:
     import espeakng_loader
 
-    return name in os.listdir(os.path.join(espeakng_loader.get_data_path(), "voices", "!v"))
+    folder = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+    return name in {file.name for file in folder.iterdir()}
 
 
 def samples(text: str, voice: str, speed: float) -> tuple[bytes, int]:
