@@ -32,6 +32,7 @@ NO_VOICE = "espeak-ng has no such voice or language."
 ALIASES = {"zh": "cmn", "no": "nb", "iw": "he", "tl": "fil", "fr": "fr-fr", "en": "en-us"}
 # A recording is made as loud as this of the loudest. The noise is in units of 16-bit samples: -50 dB.
 LOUD, MAX_GAIN, NOISE = 0.7, 20.0, 100
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 MAX_SECONDS = 4 * 3600
 CPU_SECONDS = 1800
 MEMORY_BYTES = 4 * 2**30
@@ -116,13 +117,14 @@ def samples(text: str, voice: str, speed: float) -> tuple[bytes, int]:
     espeak.espeak_SetParameter(RATE, round(USUAL_RATE * speed), 0)
     spoken = bytearray()
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
     def heard(wave: Any, count: int, events: Any) -> int:
         if wave and count > 0:
             spoken.extend(ctypes.string_at(wave, count * 2))
         return 0
 
-    espeak.espeak_SetSynthCallback(heard)
+    # Kept by a name until all is spoken: the library holds no reference.
+    callback = CALLBACK(heard)
+    espeak.espeak_SetSynthCallback(callback)
     data = text.encode()
     status = espeak.espeak_Synth(
         ctypes.c_char_p(data), ctypes.c_size_t(len(data) + 1), 0, BY_CHARACTER, 0, UTF8, None, None
@@ -182,7 +184,7 @@ def with_noise(wave: Any) -> bytes:
     peak = float(np.abs(wave).max(initial=0))
     gain = min(LOUD / peak, MAX_GAIN) if 0 < peak < LOUD else 1.0
     noise = np.random.default_rng(1).normal(0, NOISE, len(wave))
-    return np.asarray(np.clip(wave * gain * 32767 + noise, -32768, 32767).astype("<i2")).tobytes()
+    return bytes(np.clip(wave * gain * 32767 + noise, -32768, 32767).astype("<i2").tobytes())
 
 
 def parts_of(pcm: bytes) -> Iterator[tuple[float, bytes]]:

@@ -67,41 +67,42 @@ def seconds(data: bytes) -> float:
 
 
 def test_a_sentence_that_is_spoken_is_heard(spoken: LiveGateway) -> None:
-    for sentence in SENTENCES:
-        heard = spoken.client().audio.transcriptions.create(
-            model="pocketsphinx", file=("a.wav", say(spoken, sentence)), response_format="verbose_json",
-            timestamp_granularities=["segment", "word"],
-        )  # fmt: skip
-        assert alike(sentence, heard.text) >= 0.7, heard.text
-        assert heard.segments
-        assert heard.words
-        assert [item.word for item in heard.words] == heard.text.split()
-        times = [(item.start, item.end) for item in heard.words]
-        assert all(start < end for start, end in times)
-        assert times == sorted(times)
-        assert 0 <= times[0][0] < 1
-        assert heard.segments[-1].end <= heard.duration
-
-
-def test_each_form_of_sound_is_what_it_says_and_is_heard(spoken: LiveGateway) -> None:
-    for form, heads in HEADS.items():
-        sound = say(spoken, SENTENCES[0], form)
-        assert sound.startswith(heads), form
-        heard = transcribed(spoken, sound, response_format="text")
-        assert alike(SENTENCES[0], heard) >= 0.5, (form, heard)
-    plain = say(spoken, SENTENCES[0], "pcm")
-    samples = struct.unpack(f"<{len(plain) // 2}h", plain)
-    assert len(samples) / 24_000 == pytest.approx(seconds(say(spoken, SENTENCES[0])), abs=0.01)
-    assert max(samples) > 3000
+    sentence = SENTENCES[0]
+    heard = spoken.client().audio.transcriptions.create(
+        model="pocketsphinx",
+        file=("a.wav", say(spoken, sentence)),
+        response_format="verbose_json",
+        timestamp_granularities=["segment", "word"],
+    )
+    assert alike(sentence, heard.text) >= 0.7, heard.text
+    assert heard.segments
+    assert heard.words
+    assert [item.word for item in heard.words] == heard.text.split()
+    times = [(item.start, item.end) for item in heard.words]
+    assert all(start < end for start, end in times)
+    assert times == sorted(times)
+    assert 0 <= times[0][0] < 1
+    assert heard.segments[-1].end <= heard.duration
 
 
 def test_subtitles_say_when(spoken: LiveGateway) -> None:
-    sound = say(spoken, SENTENCES[1])
-    for form, mark in (("srt", "00:00:0"), ("vtt", "WEBVTT")):
-        heard = transcribed(spoken, sound, response_format=form)
-        assert mark in heard
-        assert "-->" in heard
-        assert "river" in heard
+    heard = transcribed(spoken, say(spoken, SENTENCES[1]), response_format="vtt")
+    assert heard.startswith("WEBVTT")
+    assert "-->" in heard
+    assert alike(SENTENCES[1], heard) >= 0.7, heard
+
+
+def test_each_form_of_sound_is_what_it_says(spoken: LiveGateway) -> None:
+    sounds = {form: say(spoken, SENTENCES[0], form) for form in HEADS}
+    for form, sound in sounds.items():
+        assert sound.startswith(HEADS[form]), form
+    for form in ("mp3", "opus"):
+        heard = transcribed(spoken, sounds[form], response_format="text")
+        assert alike(SENTENCES[0], heard) >= 0.5, (form, heard)
+    plain = say(spoken, SENTENCES[0], "pcm")
+    samples = struct.unpack(f"<{len(plain) // 2}h", plain)
+    assert len(samples) / 24_000 == pytest.approx(seconds(sounds["wav"]), abs=0.01)
+    assert max(samples) > 3000
 
 
 def test_voices_languages_and_speed_differ(spoken: LiveGateway) -> None:
@@ -158,7 +159,8 @@ def test_recordings_of_all_kinds_are_survived(spoken: LiveGateway) -> None:
     assert refusal("a.flac", broken_flac())["param"] == "file"
     assert refusal("a.wav", silence(), language="de")["param"] == "language"
     assert transcribed(spoken, silence()) == ""
-    cut = say(spoken, SENTENCES[0])[:20_000]
+    whole = say(spoken, SENTENCES[0])
+    cut = whole[: len(whole) * 2 // 3]
     # Half a sentence is half a sentence.
     assert 0.2 <= alike(SENTENCES[0], transcribed(spoken, cut)) <= 1
 
