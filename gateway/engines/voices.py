@@ -52,6 +52,10 @@ async def run(wanted: Mapping[str, Any], data: bytes = b"") -> bytes:
         )
         try:
             given, said = await process.communicate(json.dumps(wanted).encode() + b"\n" + data)
+        except RuntimeError:
+            # uvloop says so of a process that ended before it was told anything.
+            await process.wait()
+            raise Broken from None
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -165,7 +165,7 @@ def test_a_broken_file_is_told_and_the_next_target_answers(start: Start, tmp_pat
     broken.write_bytes(b"GGUF" + bytes(100))
     gateway = start(model=broken)
     until(lambda: place(gateway).get("state") == "failing", "it fails")
-    until(lambda: place(gateway)["retry_at"] - time.time() > 2.5, "the pauses grow")
+    until(lambda: place(gateway)["retry_at"] - time.time() > 1.2, "the pauses grow")
     tested = gateway.manage("provider", "test", "local")
     assert tested.returncode == 1
     assert "not running" in tested.stderr

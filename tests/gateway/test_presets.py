@@ -31,6 +31,8 @@ class TestEachPreset:
         if preset.local:
             assert urlsplit(preset.base_url).hostname == "127.0.0.1"
             assert preset.port
+        elif ADAPTERS[preset.adapter].local if preset.adapter else False:
+            assert preset.base_url == ""
         else:
             assert urlsplit(preset.base_url).scheme == "https"
             assert preset.api_key_env
