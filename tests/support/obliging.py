@@ -101,6 +101,6 @@ def _in_words(asked: Asked) -> Said:
 
 
 def _filled(schema: Mapping[str, Any], question: str, quoted: Sequence[str]) -> dict[str, Any]:
-    found = sample_of(schema, question)
+    found = sample_of({"type": "object", **schema}, question)
     names = [word for word in quoted if not word.isascii()]
     return {key: names[0] if names and isinstance(value, str) else value for key, value in found.items()}

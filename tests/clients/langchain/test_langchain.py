@@ -16,8 +16,9 @@ from tests.support.gateway import LiveGateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.langchain]
 HERE = Path(__file__).parent
-# What each model goes through, and that nothing of it was left out without a word.
 STANDARD = 43
+# Their protocols have no word for it: 400, as tests/clients/python/test_protocols.py shows.
+WITHOUT_STOP = ("openai_responses", "copilot")
 
 
 def run(gateway: LiveGateway, models: Iterable[str], deselect: Iterable[str] = ()) -> dict[str, int]:
@@ -48,7 +49,7 @@ def run(gateway: LiveGateway, models: Iterable[str], deselect: Iterable[str] = (
 def test_the_standard_tests_pass_over_each_protocol(gateway: LiveGateway) -> None:
     with ObligingProvider() as provider:
         dialects.connect(gateway, provider)
-        passed = run(gateway, dialects.PROTOCOLS)
+        passed = run(gateway, dialects.PROTOCOLS, [f"Test_{name}::test_stop_sequence" for name in WITHOUT_STOP])
         asked = {protocol: len(provider.asked(protocol)) for protocol in dialects.PROTOCOLS}
-    assert passed == dict.fromkeys(dialects.PROTOCOLS, STANDARD)
+    assert passed == {name: STANDARD - (name in WITHOUT_STOP) for name in dialects.PROTOCOLS}
     assert all(count >= STANDARD for count in asked.values()), asked

@@ -93,7 +93,7 @@ def connect(gateway: LiveGateway, provider: ObligingProvider) -> None:
     """A provider's row for each protocol, with one model named after it."""
     for protocol in PROTOCOLS:
         fields = {name: value for name, value in ROWS[protocol].items() if name != "path"}
-        model = {"public_id": protocol, "upstream_name": "gpt", "chat": True, **FLAGS.get(protocol, {})}
+        model = {"public_id": protocol, "chat": True, **FLAGS.get(protocol, {})}
         gateway.add_provider(
             provider.base_url_of(protocol),
             model,
