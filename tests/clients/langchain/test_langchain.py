@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import dialects, services
-from tests.support.dialects import ObligingProvider
-from tests.support.gateway import LiveGateway
+from tests.clients.conftest import Obliged
+from tests.support import services
+from tests.support.dialects import PROTOCOLS
+from tests.support.gateway import GatewayProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.langchain]
 HERE = Path(__file__).parent
@@ -21,7 +22,7 @@ STANDARD = 43
 WITHOUT_STOP = ("openai_responses", "copilot")
 
 
-def run(gateway: LiveGateway, models: Iterable[str], deselect: Iterable[str] = ()) -> dict[str, int]:
+def run(gateway: GatewayProcess, models: Iterable[str], deselect: Iterable[str] = ()) -> dict[str, int]:
     """How many of the standard tests passed for each model. Fails with the report when one of them did not."""
     services.require("langchain")
     options = ["-v", "-p", "no:cacheprovider", "-rf", "--tb=short", "-o", "asyncio_mode=auto", "--benchmark-disable"]
@@ -46,10 +47,7 @@ def run(gateway: LiveGateway, models: Iterable[str], deselect: Iterable[str] = (
     return {name: passed.count(name) for name in set(passed)}
 
 
-def test_the_standard_tests_pass_over_each_protocol(gateway: LiveGateway) -> None:
-    with ObligingProvider() as provider:
-        dialects.connect(gateway, provider)
-        passed = run(gateway, dialects.PROTOCOLS, [f"Test_{name}::test_stop_sequence" for name in WITHOUT_STOP])
-        asked = {protocol: len(provider.asked(protocol)) for protocol in dialects.PROTOCOLS}
-    assert passed == {name: STANDARD - (name in WITHOUT_STOP) for name in dialects.PROTOCOLS}
-    assert all(count >= STANDARD for count in asked.values()), asked
+def test_the_standard_tests_pass_over_each_protocol(obliged: Obliged) -> None:
+    passed = run(obliged.gateway, PROTOCOLS, [f"Test_{name}::test_stop_sequence" for name in WITHOUT_STOP])
+    assert passed == {name: STANDARD - (name in WITHOUT_STOP) for name in PROTOCOLS}
+    assert all(len(obliged.provider.asked(protocol)) >= STANDARD for protocol in PROTOCOLS)

@@ -14,7 +14,6 @@ from tests.support import answers
 from tests.support.answers import Answer
 from tests.support.dialects import anthropic, copilot, gemini, ollama, openai, responses
 from tests.support.dialects.heard import Wrong
-from tests.support.gateway import LiveGateway
 from tests.support.provider import Recorded, ScriptedProvider
 
 SECRET = "sk-obliging-0123456789"
@@ -50,11 +49,12 @@ FLAGS: Mapping[str, dict[str, Any]] = {
 PROTOCOLS = tuple(HEARERS)
 
 
+def base_url_of(port: int, protocol: str) -> str:
+    return f"http://127.0.0.1:{port}/{protocol}{ROWS[protocol]['path']}"
+
+
 class ObligingProvider(ScriptedProvider):
     """Speaks the protocol that the first step of a path names."""
-
-    def base_url_of(self, protocol: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{protocol}{ROWS[protocol]['path']}"
 
     def asked(self, protocol: str) -> list[Recorded]:
         return [request for request in self.requests if request.path.startswith(f"/{protocol}/")]
@@ -87,17 +87,3 @@ def _refused(protocol: str, message: str) -> Answer:
     if protocol == "ollama":
         error = message
     return answers.raw(json.dumps({"type": "error", "error": error}).encode(), status=400)
-
-
-def connect(gateway: LiveGateway, provider: ObligingProvider) -> None:
-    """A provider's row for each protocol, with one model named after it."""
-    for protocol in PROTOCOLS:
-        fields = {name: value for name, value in ROWS[protocol].items() if name != "path"}
-        model = {"public_id": protocol, "chat": True, **FLAGS.get(protocol, {})}
-        gateway.add_provider(
-            provider.base_url_of(protocol),
-            model,
-            name=f"The-{protocol}",
-            credentials=(SECRET,),
-            **{"adapter": protocol, **fields},
-        )
