@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.adapters import ADAPTERS
 from tests.support import answers
 from tests.support.answers import Answer
 from tests.support.dialects import anthropic, copilot, gemini, ollama, openai, responses
@@ -47,6 +48,12 @@ FLAGS: Mapping[str, dict[str, Any]] = {
     "ollama": {"tools": True, "emulate_tools": True},
 }
 PROTOCOLS = tuple(HEARERS)
+
+
+def embeds(protocol: str) -> bool:
+    """Whether the gateway can ask for embeddings in it; elsewhere it says `unsupported_operation`."""
+    adapter = ADAPTERS[str(ROWS[protocol].get("adapter", protocol))]
+    return hasattr(adapter, "call") or hasattr(adapter, "embed")
 
 
 def base_url_of(port: int, protocol: str) -> str:
