@@ -94,9 +94,7 @@ def _in_words(asked: Asked) -> Said:
     answered = asked.question.startswith("<tool_result")
     plain = replace(asked, instructions=asked.instructions.replace("<tool_call>", ""))
     said = oblige(replace(plain, tools=tools, must=must, answered=answered))
-    calls = [
-        f"<tool_call>{json.dumps({'name': name, 'arguments': given})}</tool_call>" for name, given in said.calls
-    ]
+    calls = [f"<tool_call>{json.dumps({'name': name, 'arguments': given})}</tool_call>" for name, given in said.calls]
     return replace(said, text="\n".join([*([said.text] if said.text else []), *calls]), calls=())
 
 

@@ -44,22 +44,9 @@ class Message:
     status: int = 0
     over: bool = False
 
-    # What httptools calls.
-    def on_url(self, url: bytes) -> None:
-        self.url += url.decode()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode().lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.over = True
-
 
 class _Reader:
-    """The messages of one direction of a connection."""
+    """The messages of one direction of a connection, as httptools tells of them."""
 
     def __init__(self, parser: type[Any]) -> None:
         self.messages: list[Message] = []
@@ -72,13 +59,20 @@ class _Reader:
     def on_message_begin(self) -> None:
         self.messages.append(Message())
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("on_"):
-            raise AttributeError(name)
-        return lambda *given: getattr(self.messages[-1], name, lambda *_: None)(*given)
+    def on_url(self, url: bytes) -> None:
+        self.messages[-1].url += url.decode()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.messages[-1].headers[name.decode().lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self.messages[-1].status = self._parser.get_status_code() if self._answers else 0
+
+    def on_body(self, body: bytes) -> None:
+        self.messages[-1].body += body
+
+    def on_message_complete(self) -> None:
+        self.messages[-1].over = True
 
 
 @dataclass

@@ -23,7 +23,7 @@ from gateway.surfaces.anthropic.parser import parse_messages
 from gateway.surfaces.anthropic.reply import MessageReply
 from gateway.surfaces.exchange import Exchange
 from gateway.surfaces.openai.errors import limit_headers
-from gateway.surfaces.pipeline import JSON_HEADERS, Surface
+from gateway.surfaces.pipeline import JSON_HEADERS, Cost, Surface
 from gateway.upstream import upstream
 
 ESTIMATED = (b"x-gateway-estimated", b"true")
@@ -40,6 +40,9 @@ class Messages(Surface):
 
     def plain_encoder(self, chat: ChatRequest) -> MessageReply:
         return MessageReply(chat)
+
+    def tell_cost(self, encoder: Any, cost: Cost) -> None:
+        encoder.cost = cost
 
     def error_body(self, error: GatewayError) -> bytes:
         return error_bytes(error)

@@ -37,7 +37,7 @@ def answer(request: Recorded, path: str) -> Answer:
     used = {"prompt_eval_count": PROMPT_TOKENS, "eval_count": ANSWER_TOKENS}
     if body["stream"] is False:
         thought = {"thinking": told.thought} if told.thought else {}
-        return reply_json({**over(**used), **{"message": said(told.text, **message, **thought)["message"]}})
+        return reply_json({**over(**used), "message": said(told.text, **message, **thought)["message"]})
     spoken = [said(word) for word in told.words] + ([said(**message)] if calls else [])
     return lines(*([said(thinking=told.thought)] if told.thought else []), *spoken, over(**used))
 
