@@ -23,18 +23,8 @@ def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     model = folder / "tiny.gguf"
     subprocess.run([python, str(HERE / "make_gguf.py"), str(model)], check=True, timeout=60)
     command = [python, "-m", "llama_cpp.server", "--model", str(model), "--model_alias", "tiny"]
-    command += [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--n_ctx",
-        "2048",
-        "--embedding",
-        "true",
-        "--n_threads",
-        "1",
-    ]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", "2048", "--n_threads", "1"]
+    command += ["--embedding", "true"]
     log = folder / "engine.log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
