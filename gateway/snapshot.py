@@ -282,6 +282,9 @@ def _model(row: ProviderModel, provider: ProviderPolicy, prices: list[PricePolic
 def emulated(row: ProviderModel) -> frozenset[str]:
     """What the gateway does for the model; what it can by itself is never emulated."""
     found = {name for name in ("tools", "json") if getattr(row, name) is False and getattr(row, f"emulate_{name}")}
+    if row.emulate_tools and row.tools is not False:
+        # What its protocol may lack is making the model call them.
+        found.add("choice")
     return frozenset(found | ({"think"} if row.think_tags else set()))
 
 

@@ -43,6 +43,8 @@ REASONS = {"length": "length"}
 class OllamaAdapter(TranslatedAdapter):
     label = "Ollama"
     splitter = LineSplitter
+    # It offers tools and cannot ask for a call, or for one at most.
+    obeys_choice = False
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return "/api/chat"

@@ -110,7 +110,8 @@ class Surface:
         raise NotImplementedError
 
     def tell_cost(self, encoder: Any, cost: Cost) -> None:
-        """The caller asked what its answer costs; surfaces whose protocol has no word for that say nothing."""
+        """The caller asked what its answer costs."""
+        raise NotImplementedError
 
     def error_body(self, error: GatewayError) -> bytes:
         raise NotImplementedError

@@ -30,6 +30,7 @@ def engine_url(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     model = tiny_gguf
     command = [python, "-m", "llama_cpp.server", "--model", str(model), "--model_alias", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", "2048", "--n_threads", "1"]
+    command += ["--embedding", "true"]
     log = folder / "engine.log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:

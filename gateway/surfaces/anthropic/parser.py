@@ -13,8 +13,19 @@ from typing import Any
 from gateway.chat import ChatRequest, Native
 from gateway.errors import BadRequest
 from gateway.surfaces.anthropic.translate import chat_body
-from gateway.surfaces.openai.parser import IGNORED, MAX_PARTS, MAX_TOOLS, decode, ill_typed, missing, steered
-from gateway.surfaces.openai.steering import CONTROL, MAX_NAME
+from gateway.surfaces.openai.parser import (
+    CONSUMED,
+    MAX_PARTS,
+    MAX_TOOLS,
+    asks_cost,
+    decode,
+    emulation,
+    ill_typed,
+    merged,
+    missing,
+    model_of,
+    steered,
+)
 
 MAX_MESSAGES = 10_000
 MAX_STOPS = 100
@@ -22,16 +33,14 @@ MAX_INTEGER = 2**31
 ROLES = ("user", "assistant", "system")
 CHOICES = ("auto", "any", "tool", "none")
 THINKING = ("enabled", "disabled", "adaptive")
-# What steers the gateway and reaches no provider.
-STEERING = frozenset((*IGNORED, "model", "models", "provider", "extra_body", "tool_emulation", "download_media"))
+# What steers the gateway reaches no provider; `stream` is a word of both.
+STEERING = CONSUMED - {"stream"}
 
 
 def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bool = False) -> ChatRequest:
     """Raises BadRequest with the parameter's path. `counting`: for the route that only counts, so without a limit."""
-    body = decode(raw)
-    model = _name(body, "model")
-    if model is None:
-        raise missing("model")
+    body = merged(decode(raw))
+    model = model_of({name: value for name, value in body.items() if name != "model" or value is not None})
     if not counting and body.get("max_tokens") is None:
         raise missing("max_tokens")
     _check_messages(body)
@@ -47,19 +56,10 @@ def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bo
         body=chat_body(body),
         raw=False,
         native=Native("anthropic", {name: value for name, value in body.items() if name not in STEERING}),
+        include_cost=asks_cost(body),
+        **emulation(body),
         **steered(body, path_provider),
     )
-
-
-def _name(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ill_typed(name, "a string")
-    if len(value) > MAX_NAME or CONTROL.search(value):
-        raise BadRequest(f"'{name}' must have at most {MAX_NAME} characters and no control characters.", param=name)
-    return value.strip()
 
 
 def _list(value: Any, at: str, most: int) -> list[Any]:

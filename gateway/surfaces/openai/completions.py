@@ -15,7 +15,7 @@ from gateway.nested import rewritten
 from gateway.surfaces.openai.calls import check_integer, check_kind, check_texts
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame, priced, usage_body
-from gateway.surfaces.openai.parser import CHECKS, addressed, decode, merged
+from gateway.surfaces.openai.parser import CHECKS, addressed, decode, merged, without_tools
 from gateway.tokens import read_usage
 
 # Fields that mean and must be the same as in a chat.
@@ -33,7 +33,7 @@ REASONS = {"tool_calls": "stop", "function_call": "stop"}
 def parse_completion(raw: bytes, path_provider: str | None = None) -> CompletionRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
-    fields = addressed(body, path_provider)
+    fields = without_tools(addressed(body, path_provider), body)
     check_texts(body, "prompt")
     check_kind(body, "suffix", str, "a string")
     for name in ("echo", "stream"):

@@ -119,16 +119,29 @@ def merged(body: dict[str, Any]) -> dict[str, Any]:
 def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[str, Any]:
     """What every request says in the same way, as arguments of a ChatRequest; never a stream. Raises BadRequest."""
     return {
-        "model": _model(body),
+        "model": model_of(body),
         "stream": False,
         "include_usage": False,
         "body": {key: value for key, value in body.items() if key not in CONSUMED},
-        "include_cost": _asks_cost(body),
+        "include_cost": asks_cost(body),
         **steered(body, path_provider),
     }
 
 
-def _asks_cost(body: dict[str, Any]) -> bool:
+def without_tools(fields: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """The same for routes that know no tools: what is said about them has no effect there. Raises BadRequest."""
+    if emulation(body)["emulate_tools"] is None:
+        return fields
+    return {**fields, "warnings": (*fields["warnings"], "tool_emulation")}
+
+
+def emulation(body: dict[str, Any]) -> dict[str, Any]:
+    """What the caller says of tools by prompt, as arguments of a ChatRequest. Raises BadRequest."""
+    asked = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
+    return {"plain": asked is None, "emulate_tools": asked}
+
+
+def asks_cost(body: dict[str, Any]) -> bool:
     """OpenRouter's `usage: {"include": true}`."""
     asked = body.get("usage")
     return isinstance(asked, dict) and asked.get("include") is True
@@ -137,14 +150,14 @@ def _asks_cost(body: dict[str, Any]) -> bool:
 def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
-    model = _model(body)
+    model = model_of(body)
     attached = _check_messages(body)
     if "tools" in body or "tool_choice" in body:
         _check_tools(body)
     _check_plain_fields(body)
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
-    emulate = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
+    emulate = emulation(body)["emulate_tools"] if "tool_emulation" in body else None
     chat = ChatRequest(
         model=model,
         provider=path_provider,
@@ -153,7 +166,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         body={key: value for key, value in body.items() if key not in CONSUMED},
         plain=emulate is None,
         emulate_tools=emulate,
-        include_cost="usage" in body and _asks_cost(body),
+        include_cost="usage" in body and asks_cost(body),
     )
     if not STEERING.isdisjoint(body):
         for name, value in steered(body, path_provider).items():
@@ -177,7 +190,8 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
     }
 
 
-def _model(body: dict[str, Any]) -> str:
+def model_of(body: dict[str, Any]) -> str:
+    """Raises BadRequest unless `model` names one, or `models` does."""
     if "model" in body:
         return steering.named(body["model"], "model")
     models = steering.fallbacks(body)

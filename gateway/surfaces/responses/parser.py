@@ -20,6 +20,7 @@ from gateway.surfaces.openai.parser import (
     MAX_TOOLS,
     addressed,
     decode,
+    emulation,
     ill_typed,
     merged,
     missing,
@@ -110,6 +111,7 @@ def parse_response(raw: bytes, path_provider: str | None = None) -> ResponsesReq
         "stream": _boolean(body, "stream", False),
         "body": _chat_body(body),
         "warnings": (*address["warnings"], *_ignored(body, asked.items)),
+        **emulation(body),
     }
     chat = ResponsesRequest(**(address | said), raw=False, asked=asked, hints=_hints(body))
     chat.say((), asked.items)
