@@ -115,6 +115,9 @@ class AnswerFormat:
     strict: bool | None = None
 
 
+READING, KEEPING = "reading", "keeping"
+
+
 @dataclass(frozen=True, slots=True)
 class Native:
     """A request in the words of its caller, for adapters of that `protocol`: nothing of it is lost there."""
@@ -157,6 +160,8 @@ class ChatRequest:
     preferences: Preferences | None = None
     # Models that may answer when `model` does not.
     fallbacks: tuple[str, ...] = ()
+    # What the caller does not want of kept answers, of READING and KEEPING; whether any are is the operator's choice.
+    cache_refused: tuple[str, ...] = ()
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

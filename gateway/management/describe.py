@@ -54,6 +54,7 @@ def describe_provider(row: Provider) -> dict[str, Any]:
         "allow_private": row.allow_private,
         "asks_usage": row.asks_usage,
         "completions": row.completions,
+        "fetch_media": row.fetch_media,
         "proxy": masked_url(row.proxy),
         "headers": masked_map(row.headers),
         "query": masked_map(row.query),

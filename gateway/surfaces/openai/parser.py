@@ -44,11 +44,12 @@ IGNORED = (
     "image",
     "image_name",
     "raw",
-    "cache",
     "tool_calls",
 )
-CONSUMED = frozenset((*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"))
-STEERING = frozenset((*IGNORED, "provider", "models"))
+CONSUMED = frozenset(
+    (*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation", "cache")
+)
+STEERING = frozenset((*IGNORED, "provider", "models", "cache"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -165,11 +166,13 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
     provider = body.get("provider")
     preferences, unheard = steering.preferences(provider) if isinstance(provider, dict) else (None, ())
     named = None if isinstance(provider, dict) else steering.provider(provider)
+    refused, unread = steering.caching(body.get("cache"))
     return {
         "provider": path_provider or named,
         "preferences": preferences,
         "fallbacks": steering.fallbacks(body),
-        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard),
+        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard, *unread),
+        "cache_refused": refused,
     }
 
 
