@@ -6,7 +6,7 @@ a request travels as the caller wrote it. Adapters of other protocols read it th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,19 @@ def has_too_many_values(raw: bytes) -> bool:
     if len(raw) <= LARGE_BYTES:
         return False
     return raw.count(b"[") + raw.count(b"{") + raw.count(b',"') > MAX_VALUES or raw.count(b",") > MAX_COMMAS
+
+
+# Parts that are looked at before they are sent: not every model takes them, and addresses may be fetched.
+MEDIA = frozenset({"image_url", "input_audio", "video_url", "file"})
+
+
+def has_media(messages: Iterable[Mapping[str, Any]]) -> bool:
+    return any(
+        isinstance(part, dict) and part.get("type") in MEDIA
+        for message in messages
+        if isinstance(content := message.get("content"), list)
+        for part in content
+    )
 
 
 @dataclass(frozen=True, slots=True)

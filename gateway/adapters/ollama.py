@@ -45,6 +45,7 @@ REASONS = {"length": "length"}
 class OllamaAdapter(TranslatedAdapter):
     label = "Ollama"
     splitter = LineSplitter
+    takes_bytes = True
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return "/api/chat"

@@ -30,6 +30,7 @@ class PictureSplitter(EventSplitter):
 class GeminiAdapter(TranslatedAdapter):
     label = "Google Gemini"
     splitter = PictureSplitter
+    takes_bytes = True
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         action = "streamGenerateContent?alt=sse" if chat.stream else "generateContent"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from gateway.chat import ChatRequest, Native
+from gateway.chat import ChatRequest, Native, has_media
 from gateway.errors import BadRequest
 from gateway.surfaces.anthropic.translate import chat_body
 from gateway.surfaces.openai.parser import IGNORED, MAX_PARTS, MAX_TOOLS, decode, ill_typed, missing, steered
@@ -40,12 +40,14 @@ def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bo
     for name, check in CHECKS.items():
         if body.get(name) is not None:
             check(name, body[name])
+    translated = chat_body(body)
     return ChatRequest(
         model=model,
         stream=not counting and body.get("stream") is True,
         include_usage=False,
-        body=chat_body(body),
+        body=translated,
         raw=False,
+        plain=not has_media(translated["messages"]),
         native=Native("anthropic", {name: value for name, value in body.items() if name not in STEERING}),
         **steered(body, path_provider),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat import ChatRequest, has_too_many_values
+from gateway.chat import ChatRequest, has_media, has_too_many_values
 from gateway.errors import BadRequest
 from gateway.surfaces.openai import steering
 
@@ -138,7 +138,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
     model = _model(body)
-    _check_messages(body)
+    simple = _check_messages(body)
     if "tools" in body or "tool_choice" in body:
         _check_tools(body)
     _check_plain_fields(body)
@@ -151,7 +151,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         stream=stream,
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
-        plain=emulate is None,
+        plain=simple and emulate is None,
         emulate_tools=emulate,
         include_cost="usage" in body and _asks_cost(body),
     )
@@ -194,7 +194,8 @@ def _boolean(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _check_messages(body: dict[str, Any]) -> None:
+def _check_messages(body: dict[str, Any]) -> bool:
+    """Whether there are no pictures or sounds among them."""
     if "messages" not in body:
         raise missing("messages")
     messages = body["messages"]
@@ -206,11 +207,14 @@ def _check_messages(body: dict[str, Any]) -> None:
         raise BadRequest(
             f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages"
         )
+    simple = True
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise ill_typed(f"messages[{index}]", "an object")
         if not _is_plain(message):
             _check_message(message, f"messages[{index}]")
+            simple = simple and not has_media((message,))
+    return simple
 
 
 def _is_plain(message: dict[str, Any]) -> bool:
