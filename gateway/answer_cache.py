@@ -157,7 +157,7 @@ def _bodies(chat: ChatRequest) -> Iterator[Any]:
     options = chat.body.get("stream_options") or {}
     # Usage is asked for in any case; whether the caller sees it is a matter of writing the answer out.
     yield {**chat.body, "stream_options": {**options, "include_usage": True}}
-    yield chat.native.body if chat.native else {}
+    yield {**chat.native.body, "anthropic-beta": sorted(chat.native.betas)} if chat.native else {}
     yield chat.legacy if isinstance(chat, CompletionRequest) else {}
 
 

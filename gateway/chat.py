@@ -137,6 +137,8 @@ class Native:
 
     protocol: str
     body: Mapping[str, Any] = field(repr=False)
+    # Names of what the caller wants of its protocol's previews (`anthropic-beta`).
+    betas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import Adapter, CountsTokens
 from gateway.adapters.inputs import embedded, inlined, is_web
-from gateway.chat import ChatRequest, Native
+from gateway.chat import ChatRequest
 from gateway.errors import UnsupportedParameter, UpstreamRejected
 from gateway.events import Event
 from gateway.targets import Target
@@ -84,7 +84,7 @@ async def fetched(target: Target, chat: ChatRequest) -> ChatRequest:
     """Raises UpstreamRejected for what cannot be fetched or is of no such kind."""
     native = chat.native
     if native is not None and native.protocol == target.adapter:
-        return replace(chat, native=Native(native.protocol, await _filled(chat, native.body)))
+        return replace(chat, native=replace(native, body=await _filled(chat, native.body)))
     return await inlined(chat, FETCHED, keep=_stays)
 
 

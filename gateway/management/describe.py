@@ -74,8 +74,6 @@ def describe_preset(preset: Preset) -> dict[str, Any]:
         "name": preset.name,
         "label": preset.title,
         "adapter": preset.adapter,
-        "waits_for": preset.waits_for,
-        "usable": bool(preset.adapter),
         "base_url": preset.base_url,
         "auth": preset.auth_style,
         "api_key_env": preset.api_key_env,

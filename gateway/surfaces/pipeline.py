@@ -212,11 +212,11 @@ class Surface:
             else:
                 await self._plain(exchange, principal, chat, targets, tally, source)
         except GatewayError as error:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             tally.end("error", error.status, error)
             raise
         except asyncio.CancelledError:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             # Without a reason of the exchange's own it is the server that stops and has waited long enough.
             cut = exchange.cut or ServerStopping()
             if isinstance(cut, ServerStopping):
@@ -228,7 +228,8 @@ class Surface:
             tally.end("error", 500)
             raise
 
-    def _book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+    def book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+        """What an answer has used that did not come to its end."""
         if encoder is not None and tally.usage is None:
             tally.usage = encoder.usage or (self.estimated(chat, encoder.chunks) if encoder.chunks else None)
 
@@ -277,7 +278,7 @@ class Surface:
                 if data and not exchange.wrote(data):
                     await exchange.write(data)
         if failure is not None:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             tally.end("error", failure.status, failure)
             await exchange.end_stream(b"")
             return

@@ -234,7 +234,6 @@ class Command(OperatorCommand):
                 raise Refused("A provider without a preset needs a NAME.")
             fields["adapter"] = options["adapter"]
             return NewProvider(options["name"], fields, None, _secret(options), models)
-        preset.require_adapter()
         if "base_url" not in fields:
             fields["base_url"] = preset.filled_base_url(dict(options["param"]))
         if preset.headers and "headers" in fields:
@@ -374,7 +373,7 @@ class Command(OperatorCommand):
             (
                 row.key,
                 row.name,
-                row.adapter or f"waits for {row.waits_for}",
+                row.adapter,
                 row.base_url,
                 row.api_key_env,
                 row.docs_url,

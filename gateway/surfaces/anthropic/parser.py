@@ -7,6 +7,7 @@ for providers of this protocol.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from gateway.surfaces.openai.steering import CONTROL, MAX_NAME
 
 MAX_MESSAGES = 10_000
 MAX_STOPS = 100
+MAX_BETAS = 32
+BETA = re.compile(r"[A-Za-z0-9._:-]{1,100}\Z")
 MAX_INTEGER = 2**31
 ROLES = ("user", "assistant", "system")
 CHOICES = ("auto", "any", "tool", "none")
@@ -26,7 +29,9 @@ THINKING = ("enabled", "disabled", "adaptive")
 STEERING = frozenset((*IGNORED, "model", "models", "provider", "extra_body", "tool_emulation", "cache"))
 
 
-def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bool = False) -> ChatRequest:
+def parse_messages(
+    raw: bytes, path_provider: str | None = None, betas: bytes = b"", *, counting: bool = False
+) -> ChatRequest:
     """Raises BadRequest with the parameter's path. `counting`: for the route that only counts, so without a limit."""
     body = decode(raw)
     model = _name(body, "model")
@@ -48,9 +53,17 @@ def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bo
         body=translated,
         raw=False,
         plain=not has_media(translated["messages"]),
-        native=Native("anthropic", {name: value for name, value in body.items() if name not in STEERING}),
+        native=Native("anthropic", {name: body[name] for name in body if name not in STEERING}, _betas(betas)),
         **steered(body, path_provider),
     )
+
+
+def _betas(said: bytes) -> tuple[str, ...]:
+    """The names of the header `anthropic-beta`, each once."""
+    names = tuple(dict.fromkeys(name for item in said.decode("latin-1").split(",") if (name := item.strip())))
+    if len(names) > MAX_BETAS or not all(map(BETA.match, names)):
+        raise BadRequest(f"'anthropic-beta' must list at most {MAX_BETAS} names, separated by commas.")
+    return names
 
 
 def _name(body: dict[str, Any], name: str) -> str | None:
