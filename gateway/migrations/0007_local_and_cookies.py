@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('gateway', '0005_routing'),
+        ('gateway', '0006_answers'),
     ]
 
     operations = [

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 
 from gateway.authentication import Principal
-from gateway.chat import ChatRequest
+from gateway.chat import ChatRequest, has_media
 from gateway.errors import BadRequest, GatewayError, NotAuthenticated
 from gateway.surfaces.files.reading import Piece, read
 from gateway.surfaces.files.threads import reading
@@ -48,6 +48,8 @@ async def attach(chat: ChatRequest, principal: Principal) -> None:
             error.param = error.param or f"{at}.{'name' if named else 'bucket_id'}"
             raise
         parts[index] = made
+    if has_media(chat.body["messages"]):
+        chat.plain = False
 
 
 def _parts(messages: list[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]], int, str]]:

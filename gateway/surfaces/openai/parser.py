@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat import ChatRequest, has_too_many_values
+from gateway.chat import ChatRequest, has_media, has_too_many_values
 from gateway.errors import BadRequest
 from gateway.surfaces.openai import steering
 
@@ -43,13 +43,15 @@ IGNORED = (
     "image",
     "image_name",
     "raw",
-    "cache",
     "tool_calls",
 )
 CONSUMED = frozenset(
-    (*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation", "download_media")
+    (
+        *(*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"),
+        *("download_media", "cache"),
+    )
 )
-STEERING = frozenset((*IGNORED, "provider", "models", "download_media"))
+STEERING = frozenset((*IGNORED, "provider", "models", "download_media", "cache"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -135,10 +137,13 @@ def without_tools(fields: dict[str, Any], body: dict[str, Any]) -> dict[str, Any
     return {**fields, "warnings": (*fields["warnings"], "tool_emulation")}
 
 
-def emulation(body: dict[str, Any]) -> dict[str, Any]:
-    """What the caller says of tools by prompt, as arguments of a ChatRequest. Raises BadRequest."""
+def emulation(body: dict[str, Any], media: bool = False) -> dict[str, Any]:
+    """What the caller says of tools by prompt, as arguments of a ChatRequest. Raises BadRequest.
+
+    `media`: there are pictures or sounds, which not every model takes.
+    """
     asked = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
-    return {"plain": asked is None, "emulate_tools": asked}
+    return {"plain": asked is None and not media, "emulate_tools": asked}
 
 
 def asks_cost(body: dict[str, Any]) -> bool:
@@ -151,7 +156,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
     model = model_of(body)
-    attached = _check_messages(body)
+    simple, attached = _check_messages(body)
     if "tools" in body or "tool_choice" in body:
         _check_tools(body)
     _check_plain_fields(body)
@@ -164,7 +169,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
         stream=stream,
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
-        plain=emulate is None,
+        plain=simple and emulate is None,
         emulate_tools=emulate,
         include_cost="usage" in body and asks_cost(body),
     )
@@ -181,12 +186,14 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
     provider = body.get("provider")
     preferences, unheard = steering.preferences(provider) if isinstance(provider, dict) else (None, ())
     named = None if isinstance(provider, dict) else steering.provider(provider)
+    refused, unread = steering.caching(body.get("cache"))
     return {
         "provider": path_provider or named,
         "preferences": preferences,
         "fallbacks": steering.fallbacks(body),
         "keep_media": body.get("download_media") is not False,
-        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard),
+        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard, *unread),
+        "cache_refused": refused,
     }
 
 
@@ -209,8 +216,9 @@ def _boolean(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _check_messages(body: dict[str, Any]) -> bool:
-    """Whether there are parts without a type: texts of g4f's clients, and names of buckets."""
+def _check_messages(body: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether there are no pictures or sounds among them; whether parts without a type: texts of g4f's clients, and
+    names of buckets."""
     if "messages" not in body:
         raise missing("messages")
     messages = body["messages"]
@@ -222,13 +230,14 @@ def _check_messages(body: dict[str, Any]) -> bool:
         raise BadRequest(
             f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages"
         )
-    attached = False
+    simple, attached = True, False
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise ill_typed(f"messages[{index}]", "an object")
-        if not _is_plain(message) and _check_message(message, f"messages[{index}]"):
-            attached = True
-    return attached
+        if not _is_plain(message):
+            attached = _check_message(message, f"messages[{index}]") or attached
+            simple = simple and not has_media((message,))
+    return simple, attached
 
 
 def _is_plain(message: dict[str, Any]) -> bool:

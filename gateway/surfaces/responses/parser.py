@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.chat import ChatRequest
+from gateway.chat import ChatRequest, has_media
 from gateway.errors import BadRequest
 from gateway.surfaces.openai.parser import (
     CHECKS,
@@ -93,7 +93,9 @@ class ResponsesRequest(ChatRequest):
     def say(self, earlier: Sequence[Item], items: Sequence[Item]) -> None:
         """Puts the whole conversation into the chat. Instructions are this request's alone."""
         self.asked = replace(self.asked, items=tuple(items))
-        self.body = {**self.body, "messages": messages_of(self.asked.instructions, [*earlier, *items])}
+        messages = messages_of(self.asked.instructions, [*earlier, *items])
+        self.body = {**self.body, "messages": messages}
+        self.plain = self.emulate_tools is None and not has_media(messages)
 
 
 def parse_response(raw: bytes, path_provider: str | None = None) -> ResponsesRequest:
