@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, NamedTuple
 
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header, http_date, parse_http_date_safe
@@ -81,7 +82,14 @@ def _sent(request: HttpRequest, blob: Blob, span: Span | None, headers: dict[str
     if request.method == "HEAD":
         file.close()
         return HttpResponse(status=status, headers=headers)
+    _free_database()
     return StreamingHttpResponse(Pieces(file, span.size), status=status, headers=headers)
+
+
+def _free_database() -> None:
+    """Django would hold this request's connection until the last byte is sent: a few slow readers would take all."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def opened_part(blob: Blob, span: Span) -> IO[bytes]:

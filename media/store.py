@@ -136,8 +136,9 @@ def opened_blob(blob: Blob) -> IO[bytes]:
         return default_storage.open(blob.path)
     except FileNotFoundError:
         raise FileMissing from None
-    except OSError as error:
-        raise StorageAway("The file cannot be read now.") from error
+    except Exception as error:
+        # Each storage fails in its own way.
+        raise StorageAway("The file cannot be read now. Try again later.") from error
 
 
 def remove(stored: StoredFile) -> None:
