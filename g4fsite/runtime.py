@@ -1,4 +1,5 @@
-"""What runs beside the requests of one process: the configuration's watcher, the usage writer, the probes.
+"""What runs beside the requests of one process: the configuration's watcher, the usage writer, the probes, the
+sweeper of files.
 
 The server's lifespan starts and stops it; servers without one (daphne) start it with the first request.
 """
@@ -19,6 +20,7 @@ from gateway.snapshot import store
 from gateway.surfaces.exchange import Receive, Scope, Send
 from gateway.upstream import upstream
 from gateway.usage import writer
+from media.sweep import sweeper
 
 # Objects made and not yet freed before the collector looks: Python's default of 700 is for small programs.
 GC_THRESHOLD = 20_000
@@ -53,6 +55,7 @@ def _start() -> None:
         writer.start()
         limiter.prepare()
         probes.start()
+        sweeper.start()
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -60,6 +63,7 @@ def _start() -> None:
 
 def _stop() -> None:
     try:
+        sweeper.stop()
         probes.stop()
         store.stop()
         writer.stop()
