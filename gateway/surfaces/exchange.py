@@ -20,7 +20,6 @@ Send = Callable[[Message], Awaitable[None]]
 Whole = Callable[[int, list[tuple[bytes, bytes]], bytes], bool]
 
 COMMENT = b": waiting\n\n"
-JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -43,6 +42,9 @@ class Connection(Protocol):
     def part(self, body: bytes) -> bool:
         """Sends a part of a stream that has begun; False when it must go as a message, or would have to wait."""
 
+    def cut(self) -> None:
+        """Ends an answer that cannot be completed."""
+
 
 class ClientLeft(Exception):
     """The caller closed the connection before the answer was complete."""
@@ -55,7 +57,10 @@ class Exchange:
     # What most requests never change lies with the class.
     limit_headers: Sequence[tuple[bytes, bytes]] = ()
     # Of a good answer in one piece.
-    plain_headers: Sequence[tuple[bytes, bytes]] = JSON_HEADERS
+    plain_headers: Sequence[tuple[bytes, bytes]] = (
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+    )
     late_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = staticmethod(tuple)
     started = False
     over = False

@@ -22,7 +22,7 @@ from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
 from gateway.routing import targets_of
 from gateway.snapshot import store
-from gateway.surfaces.exchange import JSON_HEADERS, STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
+from gateway.surfaces.exchange import STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
 from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
 from gateway.targets import Target
 from gateway.upstream import upstream
@@ -30,6 +30,7 @@ from gateway.usage import Tally
 
 log = logging.getLogger(__name__)
 
+JSON_HEADERS = [*Exchange.plain_headers]
 CLIENT_CLOSED = 499
 # Dollars for what was used; None while no price is known.
 Cost = Callable[[Usage], float | None]

@@ -21,10 +21,10 @@ from gateway.surfaces.anthropic.encoder import MessageStream
 from gateway.surfaces.anthropic.errors import error_bytes, error_frame, message_error_headers
 from gateway.surfaces.anthropic.parser import parse_messages
 from gateway.surfaces.anthropic.reply import MessageReply
-from gateway.surfaces.exchange import JSON_HEADERS, Exchange
+from gateway.surfaces.exchange import Exchange
 from gateway.surfaces.kept import linked
 from gateway.surfaces.openai.errors import limit_headers
-from gateway.surfaces.pipeline import Surface
+from gateway.surfaces.pipeline import JSON_HEADERS, Surface
 from gateway.upstream import upstream
 
 ESTIMATED = (b"x-gateway-estimated", b"true")

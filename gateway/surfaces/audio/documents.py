@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 
@@ -68,7 +68,7 @@ async def converted(exchange: Exchange, principal: Principal, form: Form) -> tup
 
 def _text(upload: Upload) -> str:
     try:
-        return markdown_of(upload.file, upload.filename)
+        return markdown_of(cast("BinaryIO", upload.file), upload.filename)
     except ConversionError as error:
         raise refused(error) from None
 

@@ -12,10 +12,10 @@ from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.audio.parser import speech_of
 from gateway.surfaces.audio.speech import Speech
-from gateway.surfaces.exchange import JSON_HEADERS, Exchange, Scope
+from gateway.surfaces.exchange import Exchange, Scope
 from gateway.surfaces.openai.errors import method_not_allowed
 from gateway.surfaces.openai.parser import missing
-from gateway.surfaces.pipeline import note
+from gateway.surfaces.pipeline import JSON_HEADERS, note
 from gateway.usage import Tally
 
 WEEK = 604_800

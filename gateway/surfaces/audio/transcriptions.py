@@ -11,9 +11,10 @@ from gateway.snapshot import store
 from gateway.surfaces.audio import documents
 from gateway.surfaces.audio.parser import FORM_BOUNDS, parse_transcription
 from gateway.surfaces.audio.transcripts import TranscriptEncoder, TranscriptStreamEncoder
-from gateway.surfaces.exchange import JSON_HEADERS, Exchange
+from gateway.surfaces.exchange import Exchange
 from gateway.surfaces.multipart import Form, read_form
 from gateway.surfaces.openai.consumer import OpenAISurface
+from gateway.surfaces.pipeline import JSON_HEADERS
 from gateway.usage import Tally
 
 TEXT_HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from tests.people import person
 from tests.support.answers import Answer, Pause, chunk, error, reply, sse
 from tests.support.gateway import LiveGateway
 from tests.support.provider import Recorded, ScriptedProvider
+from tests.support.sounds import MP3, pieces, transcribing, wav
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
@@ -80,3 +82,14 @@ def test_the_ai_sdk_works_with_a_scripted_provider(gateway: LiveGateway, provide
     provider.on("fails-429", error(429, "slow down", headers={"retry-after": "1"}))
     gateway.add_provider(provider, "org/capable", "fails-429")
     assert passed(run(gateway, "org/capable", "ai.test.mjs", GATEWAY_SCRIPTED="1")) == 16
+
+
+def test_it_speaks_and_listens(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    provider.on("tts", pieces(MP3[:3000], Pause(0.1), MP3[3000:], Pause(0.1), MP3))
+    provider.on("ears", transcribing)
+    heard = [{"type": "transcript.text.delta", "delta": "Hi"}, {"type": "transcript.text.done", "text": "Hi"}]
+    provider.on("piecewise", sse(heard))
+    provider.on("fails-500", error(500))
+    gateway.add_provider(provider, "tts", "ears", "piecewise", "fails-500")
+    sound = base64.b64encode(wav(0.2)).decode()
+    assert passed(run(gateway, "tts", "audio.test.mjs", SOUND=sound)) == 12
