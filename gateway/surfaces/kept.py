@@ -23,7 +23,7 @@ from gateway.events import Event, MediaOutput, TextDelta
 from gateway.surfaces.exchange import Exchange
 from gateway.targets import Target
 from media import links, store
-from media.errors import MediaError
+from media.errors import FileMissing, MediaError
 from media.models import StoredFile
 
 log = logging.getLogger(__name__)
@@ -107,10 +107,10 @@ async def own(url: str, base: str, most: int) -> bytes | None:
 
 
 def _own(path: str, expires: str, signature: str, *, most: int) -> bytes:
+    links.check(path, expires, signature)
     stored = StoredFile.objects.select_related("blob").filter(name=path.removeprefix("/media/")).first()
-    # An owner that nobody has: a file that does not exist is refused as a wrong signature is.
-    links.check(path, expires, signature, stored.owner_id if stored else 0)
-    assert stored is not None, "nobody signs what does not exist"
+    if stored is None:
+        raise FileMissing
     with store.opened(stored) as file:
         return file.read(most + 1)
 
