@@ -18,6 +18,7 @@ from g4fsite.edge import Edge  # noqa: E402
 from g4fsite.health import health  # noqa: E402
 from g4fsite.runtime import lifespan  # noqa: E402
 from gateway.surfaces.anthropic.urls import streamed_urlpatterns as anthropic_urlpatterns  # noqa: E402
+from gateway.surfaces.audio.urls import streamed_urlpatterns as audio_urlpatterns  # noqa: E402
 from gateway.surfaces.files.urls import streamed_urlpatterns as files_streamed  # noqa: E402
 from gateway.surfaces.openai.urls import streamed_urlpatterns  # noqa: E402
 from gateway.surfaces.responses.urls import streamed_urlpatterns as responses_streamed  # noqa: E402
@@ -30,6 +31,7 @@ application = Edge(
                     *streamed_urlpatterns,
                     *anthropic_urlpatterns,
                     *responses_streamed,
+                    *audio_urlpatterns,
                     *files_streamed,
                     re_path(r"^(?:health|livez|readyz)\Z", health),  # type: ignore[arg-type]
                     re_path(r"", django_application),  # type: ignore[arg-type]

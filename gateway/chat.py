@@ -159,6 +159,8 @@ class ChatRequest:
     fallbacks: tuple[str, ...] = ()
     # There are parts without a type: texts, and buckets whose content has to come in their place.
     attached: bool = False
+    # Pictures in the answer are stored and told by their addresses; False: they come whole.
+    keep_media: bool = True
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

@@ -6,6 +6,7 @@ was made; they are not frozen because that doubles the price of making them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +91,11 @@ class Usage:
     reasoning_tokens: int | None = None
     estimated: bool = False
     cache_write_tokens: int | None = None
+    # Of text that was spoken, and of sound that was heard.
+    characters: int | None = None
+    audio_seconds: float | None = None
+    # Pictures that were made.
+    images: int | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -140,6 +146,44 @@ class RawReply:
     body: dict[str, Any] = field(repr=False)
 
 
+@dataclass(slots=True)
+class Sound:
+    """A piece of speech as bytes, at least one; the first piece's type counts for all."""
+
+    data: bytes = field(repr=False)
+    mime_type: str
+
+
+@dataclass(slots=True)
+class Segment:
+    """What was said from `start` to `end`, in seconds. `more` is what OpenAI's segments have beside, or nothing."""
+
+    text: str
+    start: float
+    end: float
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Word:
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(slots=True)
+class Transcript:
+    """A recording as text. None: unknown. `duration` is in seconds; `more` is what a provider's answer has beside."""
+
+    text: str
+    language: str | None = None
+    duration: float | None = None
+    segments: Sequence[Segment] | None = None
+    words: Sequence[Word] | None = None
+    usage: Usage | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
 Event = (
     Started
     | TextDelta
@@ -155,4 +199,6 @@ Event = (
     | RawChunks
     | RawClosing
     | RawReply
+    | Sound
+    | Transcript
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 # Spelled here too, so that reading presets needs no tables; a test compares it with the model's columns.
-CAPABILITIES = ("chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings")
+CAPABILITIES = (
+    "chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings", "speech", "transcription",
+)  # fmt: skip
 EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
 FLAGS = (*CAPABILITIES, *EMULATIONS)
 

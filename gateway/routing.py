@@ -25,7 +25,7 @@ AUTOMATIC = ("", "default")
 # Names whose target is remembered; there are more ways to spell one than models.
 MAX_DIRECT = 10_000
 # A chat request goes to a model unless the model is known for something else only.
-NOT_CHAT = ("image", "audio", "video", "embeddings")
+NOT_CHAT = ("image", "audio", "video", "embeddings", "speech", "transcription")
 
 
 class Candidate(NamedTuple):
@@ -75,7 +75,7 @@ def targets_for(
     if operation == "chat":
         found = candidates(snapshot, model, provider, principal)
     else:
-        found = _candidates_of_call(snapshot, model, provider, principal)
+        found = _candidates_of_call(snapshot, model, provider, principal, operation)
     if operation in UNFIT:
         found = _fit(found, operation)
     if len(found) == 1 and preferences is None:
@@ -101,8 +101,39 @@ def never_embeds(model: ModelPolicy) -> bool:
     return model.flags.get("embeddings") is False
 
 
+def never_speaks(model: ModelPolicy) -> bool:
+    return _refused(model, "speech")
+
+
+def never_listens(model: ModelPolicy) -> bool:
+    return _refused(model, "transcription")
+
+
+def _refused(model: ModelPolicy, flag: str) -> bool:
+    """The finer flag counts; `audio` is sound of either direction, also in chats."""
+    return model.flags.get(flag, model.flags.get("audio")) is False
+
+
+def never_draws(model: ModelPolicy) -> bool:
+    return model.flags.get("image") is False
+
+
 # What is known of a model may forbid an operation; what is unknown does not.
-UNFIT = {"chat": embeds_only, "embeddings": never_embeds}
+UNFIT = {
+    "chat": embeds_only,
+    "embeddings": never_embeds,
+    "images": never_draws,
+    "speech": never_speaks,
+    "transcriptions": never_listens,
+    "translations": never_listens,
+}
+# By which flags a model that nobody named is chosen: those of the first that any model has.
+CHOSEN_BY = {
+    "images": ("image",),
+    "speech": ("speech", "audio"),
+    "transcriptions": ("transcription", "audio"),
+    "translations": ("transcription", "audio"),
+}
 
 
 def _fit(found: list[Candidate], operation: str) -> list[Candidate]:
@@ -117,22 +148,33 @@ def _fit(found: list[Candidate], operation: str) -> list[Candidate]:
     return fit
 
 
-def _candidates_of_call(snapshot: Snapshot, model: str, provider: str | None, principal: Principal) -> list[Candidate]:
-    """Who may answer what is no chat. Only embeddings have a flag by which a model could be chosen unnamed."""
+def _candidates_of_call(
+    snapshot: Snapshot, model: str, provider: str | None, principal: Principal, operation: str
+) -> list[Candidate]:
+    """Who may answer what is no chat. A model that nobody named is chosen by its flags."""
     if model not in AUTOMATIC or snapshot.aliases.get(model):
         return candidates(snapshot, model, provider, principal)
     owner = snapshot.by_name.get(provider.lower()) if provider else None
-    providers = (owner,) if owner else () if provider else snapshot.providers
-    known = [
-        model
-        for policy in providers
-        for model in policy.models.values()
-        if model.flags.get("embeddings") and allowed(model, principal)
-    ]
-    real = [model for model in known if not model.provider.is_demo]
-    if not known:
-        raise ModelNotFound("Name a model: none can be chosen for this.", param="model")
-    return _by_priority(real or known)
+    if provider and owner is None:
+        raise ProviderNotFound(f"Provider {provider!r} not found.", param="provider")
+    for flag in CHOSEN_BY.get(operation, ("embeddings",)):
+        known = [
+            model
+            for policy in ((owner,) if owner else snapshot.providers)
+            for model in policy.models.values()
+            if model.flags.get(flag) and not _is_unfit(model, operation) and allowed(model, principal)
+        ]
+        if known:
+            return _by_priority([model for model in known if not model.provider.is_demo] or known)
+    if owner is not None and operation in CHOSEN_BY:
+        raise BadRequest(
+            f"No model of {owner.name} is known for {operation}: name one.", code="unsupported_operation", param="model"
+        )
+    raise ModelNotFound("Name a model: none can be chosen for this.", param="model")
+
+
+def _is_unfit(model: ModelPolicy, operation: str) -> bool:
+    return operation in UNFIT and UNFIT[operation](model)
 
 
 def resolve(snapshot: Snapshot, model: str, principal: Principal) -> tuple[ModelPolicy, ...]:

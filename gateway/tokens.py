@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.errors import UpstreamError
 from gateway.events import Usage
 
 # More than any request can use; beyond it a count is an error of the provider's.
 MAX_TOKENS = 10**12
+Number = TypeVar("Number", int, float)
 
 
 def count(value: Any) -> int | None:
@@ -46,6 +47,9 @@ def summed(parts: Sequence[Usage]) -> Usage:
         _known([part.reasoning_tokens for part in parts]),
         any(part.estimated for part in parts),
         _known([part.cache_write_tokens for part in parts]),
+        _known([part.characters for part in parts]),
+        _known([part.audio_seconds for part in parts]),
+        _known([part.images for part in parts]),
     )
 
 
@@ -55,6 +59,6 @@ def carried(error: UpstreamError, parts: Sequence[Usage]) -> None:
     error.usage = summed(spent) if spent else None
 
 
-def _known(counts: Sequence[int | None]) -> int | None:
+def _known(counts: Sequence[Number | None]) -> Number | None:
     found = [value for value in counts if value is not None]
     return sum(found) if found else None

@@ -66,6 +66,16 @@ def cost_of(prices: Iterable[PricePolicy], usage: Usage, at: float) -> tuple[int
                 + (usage.completion_tokens - reasoning) * price.output
                 + reasoning * (price.output if price.reasoning is None else price.reasoning)
             )
+            if usage.images:
+                if price.image is None and usage.estimated:
+                    # Nobody counted tokens, and nobody said what a picture costs.
+                    return price.id, None
+                total += usage.images * (price.image or 0)
+            if usage.characters:
+                total += usage.characters * (price.character or 0)
+            if usage.audio_seconds:
+                # Whole milliseconds: money is counted in integers.
+                total += round(usage.audio_seconds * 1000) * (price.audio_second or 0) // 1000
             return price.id, total // 1_000_000
     return None, None
 
@@ -191,6 +201,9 @@ class Tally:
             "completion_tokens": min(usage.completion_tokens, MAX_TOKENS_STORED),
             "cached_tokens": usage.cached_tokens,
             "reasoning_tokens": usage.reasoning_tokens,
+            "characters": usage.characters,
+            "audio_seconds": usage.audio_seconds,
+            "images": usage.images,
             "estimated": usage.estimated,
             "price_id": price_id,
             "cost": None if cost is None else min(cost, MAX_TOKENS_STORED),

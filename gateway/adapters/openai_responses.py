@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.adapters.failures import from_object, masked
+from gateway.adapters.openai_audio import OpenAIAudio
 from gateway.adapters.translated import AnswerReader, TranslatedAdapter
 from gateway.chat import (
     AudioPart,
@@ -60,7 +61,7 @@ REJECTED = ("invalid_prompt", "context_length_exceeded", "bio_policy", "invalid_
 REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
 
-class OpenAIResponsesAdapter(TranslatedAdapter):
+class OpenAIResponsesAdapter(OpenAIAudio, TranslatedAdapter):
     label = "OpenAI Responses"
 
     def path(self, target: Target, chat: ChatRequest) -> str:

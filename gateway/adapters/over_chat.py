@@ -10,10 +10,12 @@ from gateway.adapters.base import Adapter
 from gateway.chat import ChatRequest
 from gateway.completions import MAX_PROMPTS, CompletionRequest
 from gateway.errors import UnsupportedParameter, UpstreamError
-from gateway.events import Event, Failed, RawChunks, RawClosing, RawReply, Started, Usage
+from gateway.events import Event, Failed, RawChunks, RawClosing, RawReply, Sound, Started, Transcript, Usage
 from gateway.targets import Target
 from gateway.tokens import carried, summed
 from gateway.upstream import Upstream
+
+OF_NO_CHOICE = (Started, Failed, RawChunks, RawClosing, RawReply, Sound, Transcript)
 
 
 class OverChat:
@@ -65,7 +67,7 @@ class Spent:
         """The event as one of the whole answer, whose choices of this chat begin with `first`."""
         if isinstance(event, Usage):
             self.parts.append(event)
-        elif first and not isinstance(event, (Started, Failed, RawChunks, RawClosing, RawReply)):
+        elif first and not isinstance(event, OF_NO_CHOICE):
             yield replace(event, index=event.index + first)
         else:
             yield event

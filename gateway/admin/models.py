@@ -61,7 +61,10 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         ("Limits for all callers together", {"fields": (("requests_per_minute", "tokens_per_minute"),)}),
         (
             "What it can do",
-            {"fields": (CAPABILITIES[:3], CAPABILITIES[3:6], CAPABILITIES[6:]), "description": FLAGS_NOTE},
+            {
+                "fields": (CAPABILITIES[:3], CAPABILITIES[3:6], CAPABILITIES[6:9], CAPABILITIES[9:]),
+                "description": FLAGS_NOTE,
+            },
         ),
         ("What the gateway does instead", {"fields": (EMULATIONS,), "description": EMULATION_NOTE}),
     )

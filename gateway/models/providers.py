@@ -15,7 +15,9 @@ from gateway.models.keys import per_minute
 from gateway.network import check_base_url, check_proxy_url
 from gateway.secrets import EncryptedField
 
-CAPABILITIES = ("chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings")
+CAPABILITIES = (
+    "chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings", "speech", "transcription",
+)  # fmt: skip
 
 # What the gateway does for a model that cannot; off where it can.
 EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
@@ -189,6 +191,8 @@ class ProviderModel(models.Model):
     json = models.BooleanField(null=True, blank=True)
     reasoning = models.BooleanField(null=True, blank=True)
     embeddings = models.BooleanField(null=True, blank=True)
+    speech = models.BooleanField(null=True, blank=True)
+    transcription = models.BooleanField(null=True, blank=True)
     emulate_tools = models.BooleanField(
         "tools by prompt", default=False, help_text="Where “tools” is no: they are described in an instruction."
     )

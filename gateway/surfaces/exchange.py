@@ -42,6 +42,9 @@ class Connection(Protocol):
     def part(self, body: bytes) -> bool:
         """Sends a part of a stream that has begun; False when it must go as a message, or would have to wait."""
 
+    def cut(self) -> None:
+        """Ends an answer that cannot be completed."""
+
 
 class ClientLeft(Exception):
     """The caller closed the connection before the answer was complete."""
@@ -53,6 +56,11 @@ class Exchange:
 
     # What most requests never change lies with the class.
     limit_headers: Sequence[tuple[bytes, bytes]] = ()
+    # Of a good answer in one piece.
+    plain_headers: Sequence[tuple[bytes, bytes]] = (
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+    )
     late_headers: Callable[[], Sequence[tuple[bytes, bytes]]] = staticmethod(tuple)
     started = False
     over = False
@@ -135,6 +143,11 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._last_sent = self._loop.time()
         self._beat = self._loop.call_later(settings.HEARTBEAT_SECONDS, self._check_silence)
+
+    def expect_bytes(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """As `expect_stream`, of what no comment may come between."""
+        self._loop = asyncio.get_running_loop()
+        self._stream_headers = headers
 
     def wrote(self, data: bytes) -> bool:
         """Part of a stream, sent at once where nothing has to be waited for; False: `write` it."""

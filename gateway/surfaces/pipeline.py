@@ -17,7 +17,7 @@ from gateway.authentication import Principal, authenticate_scope
 from gateway.breaker import breaker
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, ServerStopping
-from gateway.events import Event, Failed, Usage
+from gateway.events import Event, Failed, MediaOutput, Usage
 from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
 from gateway.routing import targets_of
@@ -30,12 +30,14 @@ from gateway.usage import Tally
 
 log = logging.getLogger(__name__)
 
-JSON_HEADERS = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+JSON_HEADERS = [*Exchange.plain_headers]
 CLIENT_CLOSED = 499
 # Dollars for what was used; None while no price is known.
 Cost = Callable[[Usage], float | None]
 
 
+# Instead of `parse`, where a body is not JSON. Raises BadRequest and ClientLeft.
+Read = Callable[[Exchange, dict[str, Any]], Awaitable[ChatRequest]]
 # After the body was read and a model found: may change the request. Raises GatewayError.
 Prepare = Callable[[ChatRequest, Principal], Awaitable[None]]
 
@@ -68,6 +70,16 @@ class PlainEncoder(Protocol):
 FinishedHook = Callable[[ChatRequest, Principal, StreamEncoder | PlainEncoder], Awaitable[None]]
 
 
+# Once a plain answer is known, before its body is made. Raises GatewayError.
+CompletedHook = Callable[[Exchange, ChatRequest, Principal, PlainEncoder], Awaitable[None]]
+
+
+# A picture or a sound in an answer, and who made it: what the caller gets in its place.
+KeepHook = Callable[[Exchange, ChatRequest, Principal, Target, MediaOutput], Awaitable[Event]]
+# Events that are more than their encoding.
+NOTABLE = frozenset((Failed, MediaOutput))
+
+
 class Surface:
     """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`).
 
@@ -76,9 +88,12 @@ class Surface:
 
     name: str
     operation = "chat"
-    # A surface that keeps something between requests has these two; the others do not wait for them.
+    read: Read | None = None
+    # A surface that keeps something between requests has these; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
+    completed: CompletedHook | None = None
+    keep: KeepHook | None = None
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         """The body, and what the path says. Raises BadRequest."""
@@ -156,8 +171,11 @@ class Surface:
     async def _ask(self, exchange: Exchange) -> None:
         scope = exchange.scope
         principal = await authenticate_scope(scope)
-        exchange.check_json()
-        chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+        if self.read is None:
+            exchange.check_json()
+            chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+        else:
+            chat = await self.read(exchange, scope["url_route"]["kwargs"])
         targets = targets_of(store.current, chat, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
@@ -231,14 +249,18 @@ class Surface:
         events = await relay.complete(upstream, chat, targets, tally)
         try:
             for event in events:
+                if type(event) is MediaOutput and self.keep is not None and tally.target is not None:
+                    event = await self.keep(exchange, chat, principal, tally.target, event)  # noqa: PLW2901
                 encoder.take(event)
+            if self.completed is not None:
+                await self.completed(exchange, chat, principal, encoder)
             body = encoder.body()
         finally:
             tally.usage = encoder.usage
         if self.finished is not None:
             await self.finished(chat, principal, encoder)
         tally.end("ok", 200)
-        await exchange.reply(200, [*JSON_HEADERS, *self.answer_headers(exchange, chat)], body)
+        await exchange.reply(200, [*exchange.plain_headers, *self.answer_headers(exchange, chat)], body)
 
     async def _stream(
         self,
@@ -253,9 +275,12 @@ class Surface:
         failure: GatewayError | None = None
         async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
             async for event in events:
-                if isinstance(event, Failed):
-                    failure = event.error
-                    note(exchange.scope, failure)
+                if type(event) in NOTABLE:
+                    if isinstance(event, Failed):
+                        failure = event.error
+                        note(exchange.scope, failure)
+                    elif isinstance(event, MediaOutput) and self.keep is not None and tally.target is not None:
+                        event = await self.keep(exchange, chat, principal, tally.target, event)  # noqa: PLW2901
                 data = encoder.encode(event)
                 if data and not exchange.wrote(data):
                     await exchange.write(data)

@@ -14,7 +14,7 @@ from gateway.errors import Unavailable, UpstreamBroken, UpstreamError, UpstreamT
 from gateway.targets import Target
 from gateway.upstream.connection import MAX_REPLY_BYTES, Connection, Fault
 from gateway.upstream.pool import Origin, Pool, PrivateAddress
-from gateway.upstream.request import prepared
+from gateway.upstream.request import Prepared, getting, getting_own, other, prepared
 
 DRAIN_SECONDS = 2.0
 ERROR_BODY_SECONDS = 10.0
@@ -79,6 +79,11 @@ class UpstreamStream:
             return UpstreamTimeout(f"{self._target.provider} {what}.")
         return UpstreamBroken(f"{self._target.provider} broke off its answer.")
 
+    def header(self, name: bytes) -> str | None:
+        """The provider's; `name` in lower case. It never reaches a caller as it is."""
+        headers = self._connection.headers
+        return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
     def heard(self) -> None:
         """An event was understood: from now on the gap counts. Comments alone do not stop the wait for the first."""
         if not self._heard:
@@ -142,9 +147,26 @@ class Upstream:
         if pool is not None:
             pool.close()
 
-    async def call(self, target: Target, path: str, body: bytes) -> Reply:
-        """A plain answer of any status, whole. Raises UpstreamError for faults of the network; Unavailable."""
-        request = prepared(target, path, stream=False)
+    async def call(self, target: Target, path: str, body: bytes, content_type: str = "") -> Reply:
+        """A plain answer of any status, whole. `content_type` is of a body that is not JSON.
+
+        Raises UpstreamError for faults of the network; Unavailable.
+        """
+        request = (
+            other(target, path, content_type, stream=False) if content_type else prepared(target, path, stream=False)
+        )
+        return await self._whole(target, request, body)
+
+    async def get(self, target: Target, path: str) -> Reply:
+        """As `call`, of a path below the base URL, by GET."""
+        return await self._whole(target, getting(target, path), b"")
+
+    async def get_own(self, target: Target, url: str) -> Reply | None:
+        """As `get`, of a whole URL; None unless it leads to the provider's own scheme, host and port."""
+        request = getting_own(target, url)
+        return None if request is None else await self._whole(target, request, b"")
+
+    async def _whole(self, target: Target, request: Prepared, body: bytes) -> Reply:
         loop = asyncio.get_running_loop()
         pool = self._pool(loop)
         begun = loop.time()
@@ -162,9 +184,16 @@ class Upstream:
             timer.cancel()
             pool.put(request.origin, connection)
 
-    async def open_stream(self, target: Target, path: str, body: bytes) -> UpstreamStream | Reply:
-        """A stream when the status is 200, else the whole answer. Raises UpstreamError, Unavailable."""
-        request = prepared(target, path, stream=True)
+    async def open_stream(
+        self, target: Target, path: str, body: bytes, content_type: str = "", accept: str = ""
+    ) -> UpstreamStream | Reply:
+        """A stream when the status is 200, else the whole answer. `accept` is for answers that are no events, and
+        comes with a `content_type`. Raises UpstreamError, Unavailable."""
+        request = (
+            other(target, path, content_type, stream=True, accept=accept)
+            if content_type
+            else prepared(target, path, stream=True)
+        )
         loop = asyncio.get_running_loop()
         pool = self._pool(loop)
         begun = loop.time()

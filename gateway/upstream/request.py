@@ -38,11 +38,56 @@ def prepared(target: Target, path: str, *, stream: bool) -> Prepared:
     return found
 
 
-def _prepare(target: Target, path: str, *, stream: bool) -> Prepared:
-    endpoint = target.endpoint
-    headers = _headers(endpoint, target.credential, stream=stream)
+def other(target: Target, path: str, content_type: str, *, stream: bool, accept: str = "") -> Prepared:
+    """A POST of something else than JSON, such as a form whose boundary no other request has. Raises UpstreamBroken."""
+    headers = {**_headers(target.endpoint, target.credential, stream=stream), "content-type": content_type}
+    if accept:
+        headers["accept"] = accept
+    return _made(target, "POST", _url(target.endpoint, target.credential, path), headers)
+
+
+def getting(target: Target, path: str) -> Prepared:
+    """A GET of a path below the base URL. Raises UpstreamBroken."""
+    return _made(target, "GET", _url(target.endpoint, target.credential, path), _getting_headers(target))
+
+
+def getting_own(target: Target, url: str) -> Prepared | None:
+    """A GET of a whole URL on the provider's own server, with its trust; None for every other server's.
+
+    Raises UpstreamBroken.
+    """
+    if not is_own(target.endpoint, url):
+        return None
+    return _made(target, "GET", url.partition("#")[0], _getting_headers(target))
+
+
+def is_own(endpoint: Endpoint, url: str) -> bool:
+    """Whether scheme, host and port are the base URL's."""
     try:
-        url = urlsplit(_url(endpoint, target.credential, path))
+        own, asked = urlsplit(endpoint.base_url), urlsplit(url)
+        if "@" in asked.netloc or asked.scheme not in PORTS:
+            return False
+        places = [(part.scheme, part.hostname, part.port or PORTS[part.scheme]) for part in (own, asked)]
+    except (ValueError, KeyError):
+        return False
+    return places[0] == places[1]
+
+
+def _getting_headers(target: Target) -> dict[str, str]:
+    headers = {**_headers(target.endpoint, target.credential, stream=False), "accept": "*/*"}
+    headers.pop("content-type", None)
+    return headers
+
+
+def _prepare(target: Target, path: str, *, stream: bool) -> Prepared:
+    headers = _headers(target.endpoint, target.credential, stream=stream)
+    return _made(target, "POST", _url(target.endpoint, target.credential, path), headers)
+
+
+def _made(target: Target, method: str, address: str, headers: dict[str, str]) -> Prepared:
+    endpoint = target.endpoint
+    try:
+        url = urlsplit(address)
         port = url.port or PORTS[url.scheme]
         host = url.hostname or ""
         proxy = _proxy(endpoint.proxy) if endpoint.proxy else None
@@ -59,7 +104,7 @@ def _prepare(target: Target, path: str, *, stream: bool) -> Prepared:
         resource = f"http://{url.netloc}{resource}"
         relayed = proxy.credentials
     lines = "".join(f"{name}: {value}\r\n" for name, value in {"host": authority, **headers}.items())
-    head = f"POST {resource} HTTP/1.1\r\n{lines}".encode() + relayed + b"content-length: "
+    head = f"{method} {resource} HTTP/1.1\r\n{lines}".encode() + relayed + b"content-length: "
     return Prepared(Origin(url.scheme, host, port, not endpoint.allow_private, proxy), head)
 
 

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -49,6 +50,8 @@ class Recorded:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
+# Forms are not parsed here: the field stands before any file.
+FORM_MODEL = re.compile(rb'name="model"\r\n(?:[^\r]+\r\n)*\r\n([^\r]*)\r\n')
 Programme = Answer | Callable[[Recorded], Answer]
 
 
@@ -104,12 +107,16 @@ class ScriptedProvider:
     def chats(self) -> list[Recorded]:
         return [request for request in self.requests if request.path.split("?")[0].endswith("/chat/completions")]
 
-    def wait_for(self, count: int, timeout: float = 5) -> Recorded:
-        """The `count`th chat request, as soon as it has arrived."""
+    def wait_for(self, count: int, timeout: float = 5, path: str = "/chat/completions") -> Recorded:
+        """The `count`th request for the path, chats if none is named, as soon as it has arrived."""
+
+        def arrived() -> list[Recorded]:
+            return [request for request in self.requests if request.path.split("?")[0].endswith(path)]
+
         with self._arrived:
-            if not self._arrived.wait_for(lambda: len(self.chats) >= count, timeout):
-                raise AssertionError(f"{len(self.chats)} of {count} requests arrived within {timeout} s")
-        return self.chats[count - 1]
+            if not self._arrived.wait_for(lambda: len(arrived()) >= count, timeout):
+                raise AssertionError(f"{len(arrived())} of {count} requests arrived within {timeout} s")
+        return arrived()[count - 1]
 
     def start(self) -> Self:
         self._thread.start()
@@ -167,6 +174,8 @@ class ScriptedProvider:
         model = ""
         with contextlib.suppress(ValueError, AttributeError):
             model = str(request.json.get("model"))
+        field = FORM_MODEL.search(request.body) if not model else None
+        model = field[1].decode() if field else model
         found = self._queue.popleft() if self._queue else self._programmes.get(model, lambda _: echo(_.json))
         return found(request) if callable(found) else found
 

@@ -23,9 +23,11 @@ from gateway.events import (
     ReasoningDelta,
     ReasoningSignature,
     Refusal,
+    Sound,
     Started,
     TextDelta,
     ToolCallDelta,
+    Transcript,
     Usage,
 )
 from gateway.surfaces.anthropic.counting import estimated, prompt_tokens
@@ -139,7 +141,7 @@ class MessageStream:
                 return b""
             case Failed(error):
                 return error_frame(error)
-            case RawClosing() | RawReply():
+            case RawClosing() | RawReply() | Sound() | Transcript():
                 raise TypeError("these are no part of a stream in this protocol")
             case _:
                 # One answer is all this protocol knows.

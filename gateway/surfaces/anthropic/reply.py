@@ -19,9 +19,11 @@ from gateway.events import (
     ReasoningDelta,
     ReasoningSignature,
     Refusal,
+    Sound,
     Started,
     TextDelta,
     ToolCallDelta,
+    Transcript,
     Usage,
 )
 from gateway.nested import object_of
@@ -64,7 +66,7 @@ class MessageReply:
                 self._finished = self._finished or event
             case Failed(error):
                 raise error
-            case RawChunks() | RawClosing():
+            case RawChunks() | RawClosing() | Sound() | Transcript():
                 raise TypeError("a stream cannot be collected into a plain answer")
             case _:
                 if event.index == 0:

@@ -8,6 +8,7 @@ from gateway.authentication import Principal
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError
 from gateway.events import Usage
+from gateway.surfaces.kept import linked
 from gateway.surfaces.openai.attachments import attach
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame
 from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object
@@ -36,6 +37,7 @@ class OpenAISurface(Surface):
 
 class ChatCompletions(OpenAISurface):
     name = "chat"
+    keep = staticmethod(linked)
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_chat(raw, parameters.get("provider"))

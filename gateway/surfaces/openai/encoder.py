@@ -25,9 +25,11 @@ from gateway.events import (
     ReasoningDelta,
     ReasoningSignature,
     Refusal,
+    Sound,
     Started,
     TextDelta,
     ToolCallDelta,
+    Transcript,
     Usage,
 )
 from gateway.nested import rewritten
@@ -113,7 +115,7 @@ class ChunkEncoder:
                 return self._held(event)
             case Failed(error):
                 return frame(error_object(error))
-            case RawReply():
+            case RawReply() | Sound() | Transcript():
                 raise TypeError("a plain answer cannot be streamed")
             case _:
                 assert_never(event)
@@ -228,7 +230,7 @@ class ReplyEncoder:
                 self._choice(index)["finish_reason"] = reason
             case Failed(error):
                 raise error
-            case RawChunks() | RawClosing():
+            case RawChunks() | RawClosing() | Sound() | Transcript():
                 raise TypeError("a stream cannot be collected into a plain answer")
             case _:
                 assert_never(event)

@@ -21,9 +21,11 @@ from gateway.events import (
     ReasoningDelta,
     ReasoningSignature,
     Refusal,
+    Sound,
     Started,
     TextDelta,
     ToolCallDelta,
+    Transcript,
     Usage,
 )
 from gateway.surfaces.openai.encoder import estimated
@@ -117,7 +119,7 @@ class Answer:
                 return self._rare(event)
             case Failed(error):
                 raise error
-            case RawChunks() | RawClosing() | RawReply():
+            case RawChunks() | RawClosing() | RawReply() | Sound() | Transcript():
                 raise TypeError("bytes of OpenAI's chat are not for other protocols")
             case _:
                 assert_never(event)

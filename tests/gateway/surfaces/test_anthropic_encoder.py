@@ -21,9 +21,11 @@ from gateway.events import (
     ReasoningDelta,
     ReasoningSignature,
     Refusal,
+    Sound,
     Started,
     TextDelta,
     ToolCallDelta,
+    Transcript,
     Usage,
 )
 from gateway.surfaces.anthropic.encoder import MessageStream
@@ -238,15 +240,15 @@ def test_arguments_that_are_no_object_stay_readable() -> None:
 
 
 def test_events_of_another_kind_of_answer_are_a_mistake_of_ours() -> None:
-    for event in (RawClosing(None, b"", None, b""), RawReply(b"", {})):
+    for event in (RawClosing(None, b"", None, b""), RawReply(b"", {}), Sound(b"x", "audio/mpeg"), Transcript("x")):
         with pytest.raises(TypeError):
             MessageStream(CHAT).encode(event)
-    for other in (RawClosing(None, b"", None, b""), RawChunks(b"")):
+    for other in (RawClosing(None, b"", None, b""), RawChunks(b""), Sound(b"x", "audio/mpeg"), Transcript("x")):
         with pytest.raises(TypeError):
             MessageReply(CHAT).take(other)
 
 
 def test_no_event_is_forgotten() -> None:
     tried = {type(event) for found, _ in TABLE for event in found}
-    others = {Started, Usage, Finished, Failed, RawChunks, RawClosing, RawReply}
+    others = {Started, Usage, Finished, Failed, RawChunks, RawClosing, RawReply, Sound, Transcript}
     assert tried | others == set(get_args(Event))

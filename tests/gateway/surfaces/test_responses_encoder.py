@@ -22,9 +22,11 @@ from gateway.events import (
     ReasoningDelta,
     ReasoningSignature,
     Refusal,
+    Sound,
     Started,
     TextDelta,
     ToolCallDelta,
+    Transcript,
     Usage,
 )
 from gateway.surfaces.responses.encoder import ResponseCollector, ResponseEncoder, response_error
@@ -60,7 +62,13 @@ SAMPLES: dict[type, tuple[Event, list[str]]] = {
     Finished: (Finished("stop"), []),
     Failed: (Failed(UpstreamBroken("x")), ["failed"]),
 }
-RAW = {RawChunks: RawChunks(b""), RawClosing: RawClosing(None, b"", None, b""), RawReply: RawReply(b"", {})}
+RAW: dict[type, Event] = {
+    RawChunks: RawChunks(b""),
+    RawClosing: RawClosing(None, b"", None, b""),
+    RawReply: RawReply(b"", {}),
+    Sound: Sound(b"x", "audio/mpeg"),
+    Transcript: Transcript("x"),
+}
 EVERYTHING: list[Event] = [
     Started("Acme", "public-m"),
     ReasoningDelta("I th"),
