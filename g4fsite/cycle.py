@@ -137,6 +137,12 @@ class Cycle(RequestResponseCycle):
         self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 
+    def cut(self) -> None:
+        """Ends an answer that cannot be completed, so that whoever reads it sees that it is not whole."""
+        self.disconnected = True
+        self.scope.pop("g4f.connection", None)  # type: ignore[typeddict-item]
+        self.transport.close()
+
     def _start(self, status: int, headers: Any) -> bytes:
         lines = [STATUS_LINE[status]]
         closes = False

@@ -281,6 +281,9 @@ class Response:
             return
         if self._started:
             # Too late for a status: the connection is cut, so that no client takes the rest for whole.
+            if self._connection is not None:
+                self._connection.cut()
+                return
             raise ConnectionAbortedError("the answer broke off")
         error.named(self._request_id.decode())
         error.request_id = self._request_id.decode()

@@ -10,9 +10,10 @@ from gateway.surfaces.anthropic import openapi as anthropic
 from gateway.surfaces.audio import openapi as audio
 from gateway.surfaces.files import openapi as files
 from gateway.surfaces.openai import openapi as openai
+from gateway.surfaces.openai import picture_openapi as pictures
 from gateway.surfaces.responses import openapi as responses
 
-STREAMED = (openai, anthropic, responses, audio, files)
+STREAMED = (openai, pictures, anthropic, responses, audio, files)
 
 
 class Schema(AutoSchema):

@@ -50,6 +50,13 @@ class BucketAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who is not a superuser touches nothing of other staff, as with files."""
+        allowed = super().has_delete_permission(request, obj)
+        if not allowed or obj is None or getattr(request.user, "is_superuser", False):
+            return allowed
+        return bool(obj.owner_id == request.user.pk or not (obj.owner.is_staff or obj.owner.is_superuser))
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Bucket]:
         found: QuerySet[Bucket] = super().get_queryset(request)
         return found.annotate(file_count=Count("files"), byte_count=Sum("files__size"))

@@ -17,8 +17,8 @@ MAX_HITS = 100
 MAX_SKIP = 100_000
 MAX_TERMS = 10
 MAX_LENGTH = 200
-# Case-insensitive, and with % and _ as they stand: Django escapes them.
-FIELDS = ("label", "name", "prompt", "content_type")
+# Not the names in addresses, half of which is chance. Case-insensitive; Django escapes % and _.
+FIELDS = ("label", "prompt", "content_type")
 SEPARATORS = re.compile(r"[+\s]+")
 
 

@@ -18,7 +18,9 @@ from gateway.pictures import Picture, PictureRequest
 from gateway.targets import Target
 
 SIZE = (512, 512)
-MAX_SIDE = 1536
+MAX_SIDE = 1792
+# Of all pictures of a request: it is drawn on the processor that serves everybody.
+MAX_DRAWN = 8_000_000
 MIN_SIDE = 16
 MAX_PIXELS = 50_000_000
 WORDS_READ = 240
@@ -33,6 +35,8 @@ def draw(target: Target, request: PictureRequest) -> Drawing:
     if kind is None:
         raise rejected("output_format", "The demo provider writes png, jpeg and webp.")
     size = _size(request)
+    if not request.pictures and size[0] * size[1] * request.count > MAX_DRAWN:
+        raise rejected("n", f"The demo provider draws {MAX_DRAWN} pixels at once.")
     made = []
     for number in range(request.count):
         image = _edited(request, number) if request.pictures else _landscape(request, size, number)

@@ -42,6 +42,9 @@ class Connection(Protocol):
     def part(self, body: bytes) -> bool:
         """Sends a part of a stream that has begun; False when it must go as a message, or would have to wait."""
 
+    def cut(self) -> None:
+        """Ends an answer that cannot be completed."""
+
 
 class ClientLeft(Exception):
     """The caller closed the connection before the answer was complete."""

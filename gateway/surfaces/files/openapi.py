@@ -71,6 +71,7 @@ def _operation(name: str, summary: str, content: Schema, **more: Any) -> Schema:
         "operationId": name,
         "summary": summary,
         "tags": ["files"],
+        "parameters": [BUCKET, *more.pop("query", ())],
         **more,
         "responses": {
             "200": {"description": summary, "content": content},
@@ -85,12 +86,11 @@ def _json(reference: str) -> Schema:
 
 PATHS: dict[str, Schema] = {
     "/backend-api/v2/files/{bucket_id}": {
-        "parameters": [BUCKET],
         "get": _operation(
             "readBucket",
             "The text of all files in a bucket",
             {"text/plain": {"schema": {"type": "string"}}, "text/event-stream": {"schema": EVENTS}},
-            parameters=READING,
+            query=READING,
         ),
         "post": _operation(
             "addFiles",
@@ -119,12 +119,11 @@ PATHS: dict[str, Schema] = {
         ),
     },
     "/backend-api/v2/files/{bucket_id}/stream": {
-        "parameters": [BUCKET],
         "get": _operation(
             "streamBucket",
             "Reading a bucket, step by step",
             {"text/event-stream": {"schema": EVENTS}},
-            parameters=READING,
+            query=READING,
         ),
     },
 }

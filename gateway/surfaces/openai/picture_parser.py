@@ -193,18 +193,15 @@ def _number(name: str, text: str, kind: Callable[[str], Any], wanted: str) -> An
 
 
 def _read(upload: Upload, param: str) -> Picture:
-    return picture_of(upload.read(), param)
+    return picture_of(upload.read(), param, status=415, code="unsupported_file_type")
 
 
-def picture_of(data: bytes, param: str) -> Picture:
+def picture_of(data: bytes, param: str, status: int = 400, code: str = "invalid_image_url") -> Picture:
     """Raises BadRequest unless the bytes are a picture's."""
     kind = kind_of(data[:64]) if data else None
     if kind not in EXTENSIONS:
-        raise BadRequest(
-            f"'{param}' is no picture that is accepted here: send PNG, JPEG, WebP or GIF.",
-            code="invalid_image",
-            param=param,
-        )
+        message = f"'{param}' is no picture that is accepted here: send PNG, JPEG, WebP or GIF."
+        raise BadRequest(message, status=status, code=code, param=param)
     return Picture(data, kind)
 
 

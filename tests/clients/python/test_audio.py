@@ -240,13 +240,17 @@ class TestSpeechFails:
         assert [attempt.get("status") for attempt in row().attempts] == [502, None]
 
     def test_a_sound_that_breaks_off_is_not_taken_for_whole(
-        self, gateway: LiveGateway, provider: ScriptedProvider
+        self, gateway: LiveGateway, provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
     ) -> None:
         provider.on("tts-up", pieces(MP3[:2000], Close()))
         gateway.add_provider(provider, SPEAKER)
         with pytest.raises(httpx.RemoteProtocolError):
             gateway.http.post("/v1/audio/speech", json=SAY, headers=gateway.auth())
         assert (row().status, row().characters) == ("error", 12)
+        # It is told once, without a trace of the server's own.
+        assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == [
+            "answered 502 provider_not_working: Scripted broke off its answer."
+        ]
 
     def test_leaving_early_cancels_the_provider_at_once(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
         provider.on("tts-up", pieces(MP3, Stall()))

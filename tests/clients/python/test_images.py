@@ -8,13 +8,14 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import openai
 import pytest
+from PIL.Image import Image
 
 from gateway.models import Price, ProviderModel, UsageEvent
 from gateway.surfaces.multipart import Bounds, Form, FormReader
 from gateway.usage import writer
-from media import links, store
 from media.models import StoredFile
 from tests.people import person
 from tests.support import answers
@@ -47,17 +48,16 @@ def form_of() -> Iterator[Callable[[Recorded], Form]]:
 
 
 def kept(url: str | None) -> StoredFile:
-    """The file behind a signed address, once its signature was found good."""
-    parts = urlsplit(url or "")
-    query = dict(pair.split("=") for pair in parts.query.split("&"))
-    found = StoredFile.objects.get(name=parts.path.removeprefix("/media/"))
-    links.check(parts.path, query["expires"], query["signature"], found.owner_id)
-    return found
+    return StoredFile.objects.get(name=urlsplit(url or "").path.removeprefix("/media/"))
 
 
-def bytes_of(found: StoredFile) -> bytes:
-    with store.opened(found) as file:
-        return file.read()
+def got(url: str | None) -> Image:
+    """What anybody gets who holds the address."""
+    answer = httpx.get(url or "")
+    assert answer.status_code == 200, answer.text
+    image = opened(answer.content)
+    assert answer.headers["content-type"] == f"image/{str(image.format).lower()}"
+    return image
 
 
 def test_a_picture_is_kept_and_told_by_a_signed_address(gateway: LiveGateway, provider: ScriptedProvider) -> None:
@@ -83,7 +83,7 @@ def test_a_picture_is_kept_and_told_by_a_signed_address(gateway: LiveGateway, pr
         "dall-e-3",
     )
     assert [first.content_type, second.content_type] == ["image/png", "image/jpeg"]
-    assert opened(bytes_of(first)).getpixel((0, 0)) == (255, 0, 0)
+    assert got(found.data[0].url).getpixel((0, 0)) == (255, 0, 0)
     assert "a-red-fox" in first.name
     (request,) = provider.requests
     assert request.path == "/v1/images/generations"
@@ -156,7 +156,7 @@ def test_pictures_are_edited(
     mask = picture("#00000000", mode="RGBA")
     found = client.images.edit(model="m", image=("my fox.png", RED), mask=("m.png", mask), prompt="Bluer", n=1)
     assert found.data
-    assert opened(bytes_of(kept(found.data[0].url))).format == "JPEG"
+    assert got(found.data[0].url).format == "JPEG"
     client.images.edit(model="m", image=[RED, BytesIO(BLUE)], prompt="Both", size="512x512", input_fidelity="high")
     several, single = form_of(provider.requests[1]), form_of(provider.requests[0])
     assert [request.path for request in provider.requests] == ["/v1/images/edits"] * 2
@@ -229,7 +229,7 @@ def test_the_demo_really_draws(gateway: LiveGateway) -> None:
     assert kept_red.getpixel((5, 5)) == (255, 0, 0)
     whole = client.images.edit(model="demo", image=picture("red", size=(300, 200)), prompt="x", output_format="jpeg")
     assert whole.data
-    changed = opened(bytes_of(kept(whole.data[0].url)))
+    changed = got(whole.data[0].url)
     assert changed.format == "JPEG"
     assert changed.getpixel((5, 5)) != (255, 0, 0)
 
@@ -246,9 +246,21 @@ def test_files_belong_to_whoever_asked(gateway: LiveGateway, provider: ScriptedP
     provider.enqueue(images(RED), images(RED))
     gateway.add_provider(provider, "m")
     people = [person(name) for name in ("alice", "bob")]
-    for one in people:
-        gateway.client(gateway.make_key(one)).images.generate(model="m", prompt="the same")
-    assert [found.owner for found in StoredFile.objects.order_by("created_at")] == people
+    keys = [gateway.make_key(one) for one in people]
+    urls = []
+    for key in keys:
+        found = gateway.client(key).images.generate(model="m", prompt="the same")
+        urls.append((found.data or [])[0].url or "")
+    assert [kept(url).owner for url in urls] == people
+    plain = urls[0].partition("?")[0]
+    assert [httpx.get(plain, headers=gateway.auth(key)).status_code for key in keys] == [200, 404]
+    missing = httpx.get(plain.replace("/media/", "/media/x"), headers=gateway.auth(keys[1]))
+    other = httpx.get(plain, headers=gateway.auth(keys[1]))
+    assert (missing.status_code, missing.json()) == (404, other.json())
+    # Without a key the signature is all there is, and it holds for its own address alone.
+    assert httpx.get(plain).status_code == 401
+    assert httpx.get(urls[1].partition("?")[0] + "?" + urls[0].partition("?")[2]).status_code == 403
+    assert httpx.get(urls[0].replace("expires=1", "expires=2")).status_code == 403
 
 
 def test_the_next_provider_draws_when_the_first_fails(gateway: LiveGateway, provider: ScriptedProvider) -> None:

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from media import buckets
 from media.buckets import Incoming
 from media.models import Bucket
-from tests.media.conftest import picture, stored_paths  # noqa: F401 - a fixture
+from tests.media.conftest import picture
 from tests.support.gateway import LiveGateway
 from tests.support.provider import ScriptedProvider
 
@@ -24,7 +24,7 @@ SOUND = (
 
 
 @pytest.fixture
-def bucket(alice: User, stored_paths: Any) -> None:  # noqa: F811 - the fixture
+def bucket(alice: User, stored_paths: Any) -> None:
     import io
 
     files = {
