@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,12 @@ def test_it_serves_and_is_kept_alive_until_the_gateway_ends(start: Start) -> Non
     first = ready(gateway)
     assert ask(gateway) == "length"
     core.streams(gateway.client(), "tiny")
+    # Who comes second waits, and ends nobody's answer.
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda _: ask(gateway), range(3))) == ["length"] * 3
+    legacy = gateway.client().completions.create(model="tiny", prompt="Hello", max_tokens=3)
+    assert legacy.usage
+    assert legacy.usage.completion_tokens
     tested = gateway.manage("provider", "test", "local")
     assert (tested.returncode, "models listed" in tested.stdout) == (0, True), tested.stderr
 
@@ -135,6 +142,25 @@ def test_it_serves_and_is_kept_alive_until_the_gateway_ends(start: Start) -> Non
     third = ready(gateway, but=second["pid"])
     assert gateway.stop() == 0
     until(lambda: not runs(third["pid"]), "it ends with the gateway", 3)
+
+
+def test_another_file_and_another_use_mean_another_process(start: Start) -> None:
+    gateway = start()
+    first = ready(gateway)
+    changed = gateway.manage("provider", "set", "local", "--model", "tiny:embeddings,!chat", "--context-length", "256")
+    assert changed.returncode == 0, changed.stderr
+    ready(gateway, but=first["pid"])
+
+    def embedded() -> Any:
+        with contextlib.suppress(openai.APIStatusError):
+            return gateway.client().embeddings.create(model="tiny", input=["one", "two words"]).data
+        return None
+
+    vectors = until(embedded, "vectors", 15)
+    assert len(vectors) == 2
+    assert len(vectors[0].embedding) == len(vectors[1].embedding) > 8
+    assert gateway.manage("provider", "remove", "local").returncode == 0
+    until(lambda: not place(gateway), "its place is forgotten", 10)
 
 
 def test_it_does_not_outlive_a_gateway_that_is_killed(start: Start) -> None:
