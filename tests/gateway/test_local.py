@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
@@ -16,10 +17,12 @@ from gateway.engines import places
 from gateway.engines.engine import MAX_LOG, bound, last_line
 from gateway.engines.extras import problem_with
 from gateway.engines.places import FAILING, LOADING, READY, Place
-from gateway.models import Provider, ProviderModel
+from gateway.models import AliasTarget, ModelAlias, Provider, ProviderModel
 from gateway.operations import Refused
 from gateway.provider_state import provider_states
 from gateway.snapshot import load
+from tests.support.gateway import LiveGateway
+from tests.support.provider import ScriptedProvider
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -147,6 +150,50 @@ def test_requests_wait_for_the_model_and_are_told_how_long(row: Provider) -> Non
     row.save()
     with pytest.raises(UpstreamRejected, match="no chats"):
         check_ready(load().by_model["a"][0].targets[0])
+
+
+def test_what_cannot_start_is_told_and_the_next_target_answers(
+    gateway: LiveGateway, provider: ScriptedProvider, row: Provider
+) -> None:
+    """Its file is not there, so the keeper says so again and again without a child."""
+    gateway.add_provider(provider, "b", name="Fallback")
+    alias = ModelAlias.objects.create(name="safe")
+    for position, model in enumerate(ProviderModel.objects.order_by("public_id")):
+        AliasTarget.objects.create(alias=alias, model=model, position=position)
+    gateway.reload()
+    deadline = time.monotonic() + 10
+    while (place := places.known.get(row.pk)) is None or place.state != FAILING:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    body = {"model": "a", "messages": [{"role": "user", "content": "Hello"}]}
+    for streamed in (False, True):
+        refused = gateway.http.post("/v1/chat/completions", json={**body, "stream": streamed}, headers=gateway.auth())
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] in ("provider_not_working", "model_loading")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "/models/a.gguf" not in refused.text
+    chat = gateway.client().chat.completions.create(model="safe", messages=body["messages"])  # type: ignore[arg-type]
+    assert chat.choices[0].message.content
+    assert provider.chats
+
+
+def test_the_command_refuses_what_cannot_run(db: None, tmp_path: Path, settings: Any) -> None:
+    (tmp_path / "Some Model.Q4.gguf").write_bytes(b"GGUF....")
+    settings.LOCAL_ENGINE_PYTHON = "/usr/bin/false"
+    with pytest.raises(CommandError, match="EXTRAS=local"):
+        call_command("provider", "add", "--gguf", str(tmp_path / "Some Model.Q4.gguf"))
+    with pytest.raises(CommandError, match="no GGUF file"):
+        call_command("provider", "add", "--gguf", str(tmp_path / "none.gguf"))
+    assert not Provider.objects.exists()
+    # Whatever runs, a Python that has it is enough to be added.
+    settings.LOCAL_ENGINE_PYTHON = "/usr/bin/true"
+    call_command("provider", "add", "--gguf", str(tmp_path / "Some Model.Q4.gguf"), "--context-length", "512")
+    found = Provider.objects.get()
+    assert (found.name, found.adapter, found.gguf_context) == ("local", "local", 512)
+    assert [model.public_id for model in found.models.all()] == ["some-model.q4"]
+    call_command("provider", "set", "local", "--gguf", "", "--context-length", "0")
+    found.refresh_from_db()
+    assert (found.gguf, found.gguf_context) == ("", None)
 
 
 def test_the_engines_run_in_our_own_python_unless_told(settings: Any) -> None:
