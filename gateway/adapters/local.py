@@ -52,6 +52,15 @@ class LocalAdapter(OpenAIChatAdapter):
         return await local_speech.heard(target, request)
 
 
+class LocalCompletionsAdapter(LocalAdapter):
+    """llama.cpp's legacy route."""
+
+    path = "/completions"
+
+
+LocalAdapter.completions = LocalCompletionsAdapter()
+
+
 def check_ready(target: Target, what: str = "chats") -> None:
     """Raises UpstreamError while the engine cannot answer, and where there is none."""
     if not target.endpoint.base_url:

@@ -60,11 +60,16 @@ class Keeper:
 
     def _run(self) -> None:
         # The children belong to this thread: Linux kills them when it ends.
+        failing = False
         while True:
             try:
                 self.look()
+                failing = False
             except Exception:
-                log.exception("the engines could not be looked after")
+                # Once, not twice a second.
+                if not failing:
+                    log.exception("the engines could not be looked after")
+                failing = True
             if self._stop.wait(LOOK_SECONDS):
                 break
         for provider_id in list(self._engines):

@@ -170,6 +170,26 @@ def test_what_is_no_form_is_refused(gateway: LiveGateway, staff_key: str) -> Non
     assert gateway.http.get("/v1/upload_cookies", headers=headers).status_code == 405
 
 
+def test_both_routes_are_in_the_schema(gateway: LiveGateway, staff_key: str) -> None:
+    paths = gateway.http.get("/schema/", headers=gateway.auth(staff_key)).json()["paths"]
+    for path, field in (("/v1/upload_cookies", "files"), ("/backend-api/v2/upload_cookies", "file")):
+        (kind,) = paths[path]["post"]["requestBody"]["content"]
+        assert kind == "multipart/form-data"
+        assert field in str(paths[path]["post"]["requestBody"]) or "Cookie" in str(paths[path]["post"]["requestBody"])
+
+
+def test_a_browser_needs_its_csrf_token(gateway: LiveGateway, row: Provider, charlie: User, staff_key: str) -> None:
+    from django.test import Client
+
+    browser = Client()
+    browser.force_login(charlie)
+    cookies = {"sessionid": browser.cookies["sessionid"].value}
+    sent = [("files", ("b.json", listed(one())))]
+    refused = httpx.post(f"{gateway.url}/v1/upload_cookies", files=sent, cookies=cookies)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "csrf_failed")
+    assert kept(row) == []
+
+
 def test_cookies_are_never_shown(
     gateway: LiveGateway, row: Provider, scripted: ScriptedProvider, staff_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
