@@ -57,8 +57,9 @@ VECTOR = {"object": "list", "model": "scripted", "data": [{"object": "embedding"
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """Rows have the same ids in each test."""
+def _forget(settings: Settings) -> Iterator[None]:
+    """Rows have the same ids in each test. Those about Redis have one of their own."""
+    settings.REDIS_URL = ""
     answer_cache.answers.memory.keep(lambda _: False)
     yield
     answer_cache.answers.memory.keep(lambda _: False)
