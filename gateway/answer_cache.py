@@ -102,7 +102,7 @@ class AnswerCache:
             return None
         owner = Owner(principal.user_id, principal.key.id if principal.key else 0)
         data = await self.store().get(name) if reads else None
-        kept = Kept.read(data) if data else None
+        kept = Kept.read(name, data) if data else None
         target = next((target for target in targets if kept and target.model_id == kept.model_id), None)
         if kept is not None and target is not None and (by_key or target.caches):
             headers = [(HEADER, b"hit"), (b"age", b"%d" % max(0, int(time.time() - kept.at)))]
@@ -170,19 +170,19 @@ class Kept:
     events: list[Event]
 
     @classmethod
-    def read(cls, data: bytes) -> Kept | None:
-        """None for what an older version wrote."""
+    def read(cls, name: str, data: bytes) -> Kept | None:
+        """None for what an older version wrote, and for another request's answer, whoever brought it."""
         try:
             head, _, rest = data.partition(b"\n")
-            at, model_id = orjson.loads(head)
-            return cls(at, model_id, unpacked(rest))
+            at, model_id, of = orjson.loads(head)
+            return cls(at, model_id, unpacked(rest)) if of == name else None
         except (ValueError, TypeError, KeyError):
             return None
 
     @staticmethod
-    def written(model_id: int, events: Sequence[Event]) -> bytes | None:
+    def written(name: str, model_id: int, events: Sequence[Event]) -> bytes | None:
         data = packed(events)
-        return None if data is None else orjson.dumps([time.time(), model_id]) + b"\n" + data
+        return None if data is None else orjson.dumps([time.time(), model_id, name]) + b"\n" + data
 
 
 class Replaying:
@@ -236,7 +236,7 @@ class Keeping:
         target = tally.target
         if target is None or not (self._by_key or target.caches) or not is_whole(events):
             return
-        data = Kept.written(target.model_id, events)
+        data = Kept.written(self._name, target.model_id, events)
         if data is not None and len(data) <= _most():
             self._answers.put(self._name, self._owner, data)
 

@@ -435,6 +435,22 @@ def test_ids_and_times_are_new() -> None:
     assert json.loads(second.data) == second.body
 
 
+def test_another_requests_answer_is_not_taken() -> None:
+    data = answer_cache.Kept.written("name", 1, EVENTS[:2])
+    assert data is not None
+    found = answer_cache.Kept.read("name", data)
+    assert found is not None
+    assert (found.model_id, found.events) == (1, EVENTS[:2])
+    for name, damaged in (
+        ("other", data),
+        ("name", b""),
+        ("name", data[:-3]),
+        ("name", data[20:]),
+        ("name", b"[]\n[]"),
+    ):
+        assert answer_cache.Kept.read(name, damaged) is None
+
+
 @pytest.fixture
 def redis(tmp_path: Any) -> Iterator[RedisServer]:
     services.require("redis server")
