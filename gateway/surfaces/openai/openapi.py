@@ -88,6 +88,14 @@ REQUEST: Schema = {
             "oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
         },
         "models": _nullable("array", items={"type": "string"}, description="Asked in turn when `model` cannot answer."),
+        "cache": {
+            "description": "`false` takes and leaves no kept answer; an object may say `no-cache` or `no-store`.",
+            "oneOf": [
+                {"type": "boolean"},
+                {"type": "object", "properties": {name: _nullable("boolean") for name in ("no-cache", "no-store")}},
+                {"type": "null"},
+            ],
+        },
         "stream": _nullable("boolean"),
         "stream_options": _nullable("object", properties={"include_usage": _nullable("boolean")}),
         **{name: _nullable("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},
