@@ -21,7 +21,6 @@ from django.conf import settings
 from gateway import relay
 from gateway.answer_store import AnswerStore, MemoryAnswers, Owner, RedisAnswers
 from gateway.authentication import Principal
-from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK, CallRequest
 from gateway.chat import KEEPING, READING, ChatRequest
 from gateway.completions import CompletionRequest
 from gateway.events import Event, Failed, RawChunks
@@ -34,7 +33,6 @@ from gateway.usage import Tally
 
 Targets = tuple[Target, ...]
 Headers = list[tuple[bytes, bytes]]
-OPERATIONS = ("chat", EMBEDDINGS, MODERATIONS, RERANK)
 # One answer may take so much of the whole.
 SHARE = 16
 # What a request of another surface says beside its body.
@@ -86,10 +84,9 @@ class AnswerCache:
     async def find(
         self, principal: Principal, chat: ChatRequest, targets: Targets, tally: Tally, surface: str
     ) -> Found | None:
-        """None where nobody switched it on. `surface` tells forms of answers apart."""
-        operation = chat.operation if isinstance(chat, CallRequest) else "chat"
+        """None where nobody switched it on. `surface` is the name of one that gives answers again."""
         # Callers without a user are different people who cannot be told apart.
-        if principal.user_id is None or operation not in OPERATIONS:
+        if principal.user_id is None:
             return None
         by_key = principal.key is not None and principal.key.caches
         if not by_key and not any(target.caches for target in targets):

@@ -34,6 +34,7 @@ class OpenAISurface(Surface):
 
 class ChatCompletions(OpenAISurface):
     name = "chat"
+    gives_again = True
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_chat(raw, parameters.get("provider"))
