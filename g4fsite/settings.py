@@ -118,6 +118,9 @@ CORS_ALLOW_HEADERS = [
     "openai-organization",
     "openai-project",
     "openai-beta",
+    "anthropic-beta",
+    "anthropic-version",
+    "anthropic-dangerous-direct-browser-access",
     "user-agent",
 ]
 CORS_PREFLIGHT_MAX_AGE = 600

@@ -21,7 +21,6 @@ from django.conf import settings
 from gateway import relay
 from gateway.answer_store import AnswerStore, MemoryAnswers, Owner, RedisAnswers
 from gateway.authentication import Principal
-from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK
 from gateway.chat import KEEPING, READING, ChatRequest
 from gateway.completions import CompletionRequest
 from gateway.events import Event, Failed, RawChunks
@@ -34,8 +33,6 @@ from gateway.usage import Tally
 
 Targets = tuple[Target, ...]
 Headers = list[tuple[bytes, bytes]]
-# Whose requests are all in their body; what sends files is not among them.
-SURFACES = frozenset(("chat", "completions", "messages", "responses", EMBEDDINGS, MODERATIONS, RERANK))
 # One answer may take so much of the whole.
 SHARE = 16
 # What a request of another surface says beside its body.
@@ -87,9 +84,9 @@ class AnswerCache:
     async def find(
         self, principal: Principal, chat: ChatRequest, targets: Targets, tally: Tally, surface: str
     ) -> Found | None:
-        """None where nobody switched it on. `surface` tells forms of answers apart."""
+        """None where nobody switched it on. `surface` is the name of one that gives answers again."""
         # Callers without a user are different people who cannot be told apart.
-        if principal.user_id is None or surface not in SURFACES:
+        if principal.user_id is None:
             return None
         by_key = principal.key is not None and principal.key.caches
         if not by_key and not any(target.caches for target in targets):
@@ -102,7 +99,7 @@ class AnswerCache:
             return None
         owner = Owner(principal.user_id, principal.key.id if principal.key else 0)
         data = await self.store().get(name) if reads else None
-        kept = Kept.read(data) if data else None
+        kept = Kept.read(name, data) if data else None
         target = next((target for target in targets if kept and target.model_id == kept.model_id), None)
         if kept is not None and target is not None and (by_key or target.caches):
             headers = [(HEADER, b"hit"), (b"age", b"%d" % max(0, int(time.time() - kept.at)))]
@@ -170,19 +167,19 @@ class Kept:
     events: list[Event]
 
     @classmethod
-    def read(cls, data: bytes) -> Kept | None:
-        """None for what an older version wrote."""
+    def read(cls, name: str, data: bytes) -> Kept | None:
+        """None for what an older version wrote, and for another request's answer, whoever brought it."""
         try:
             head, _, rest = data.partition(b"\n")
-            at, model_id = orjson.loads(head)
-            return cls(at, model_id, unpacked(rest))
+            at, model_id, of = orjson.loads(head)
+            return cls(at, model_id, unpacked(rest)) if of == name else None
         except (ValueError, TypeError, KeyError):
             return None
 
     @staticmethod
-    def written(model_id: int, events: Sequence[Event]) -> bytes | None:
+    def written(name: str, model_id: int, events: Sequence[Event]) -> bytes | None:
         data = packed(events)
-        return None if data is None else orjson.dumps([time.time(), model_id]) + b"\n" + data
+        return None if data is None else orjson.dumps([time.time(), model_id, name]) + b"\n" + data
 
 
 class Replaying:
@@ -236,7 +233,7 @@ class Keeping:
         target = tally.target
         if target is None or not (self._by_key or target.caches) or not is_whole(events):
             return
-        data = Kept.written(target.model_id, events)
+        data = Kept.written(self._name, target.model_id, events)
         if data is not None and len(data) <= _most():
             self._answers.put(self._name, self._owner, data)
 

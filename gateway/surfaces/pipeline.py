@@ -91,6 +91,8 @@ class Surface:
     name: str
     operation = "chat"
     read: Read | None = None
+    # Whether its answers may be given again: where all that an answer depends on is in its request's body and fields.
+    gives_again = False
     # A surface that keeps something between requests has these; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
@@ -203,7 +205,7 @@ class Surface:
                         targets = breaker.order(targets)
                         admission, targets = await limiter.admit_somewhere(limits, targets, chat)
                         exchange.limit_headers = limit_headers(admission.standings)
-                    if store.current.keeps_answers:
+                    if store.current.keeps_answers and self.gives_again:
                         found = await kept_answers.find(principal, chat, known, tally, self.name)
                         if found is not None:
                             source, tally = found.source, found.tally

@@ -1,4 +1,7 @@
-"""What is sent to a provider, made from constants and its row; nothing of a caller's request travels in the head."""
+"""What is sent to a provider, made from constants and its row.
+
+Nothing of a caller's request travels in the head, but for checked names that an adapter puts among the row's headers.
+"""
 
 from __future__ import annotations
 

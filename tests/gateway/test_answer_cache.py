@@ -32,6 +32,7 @@ from gateway.events import (
     Usage,
 )
 from gateway.models import ApiKey, ProviderModel, UsageEvent
+from gateway.surfaces.pipeline import Surface
 from gateway.usage import writer
 from tests.gateway.test_limits_redis import RedisServer
 from tests.support import answers, anthropic_answers, services
@@ -57,8 +58,9 @@ VECTOR = {"object": "list", "model": "scripted", "data": [{"object": "embedding"
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    """Rows have the same ids in each test."""
+def _forget(settings: Settings) -> Iterator[None]:
+    """Rows have the same ids in each test. Those about Redis have one of their own."""
+    settings.REDIS_URL = ""
     answer_cache.answers.memory.keep(lambda _: False)
     yield
     answer_cache.answers.memory.keep(lambda _: False)
@@ -416,10 +418,17 @@ def test_every_event_comes_back(event: Event) -> None:
     assert packing.unpacked(data) == [event]
 
 
-def test_no_event_was_forgotten() -> None:
-    known = set(Event.__args__) - {Failed}
-    assert {type(event) for event in EVENTS} == known
-    assert packing.packed([Failed(ValueError())]) is None  # type: ignore[arg-type]
+def test_what_cannot_be_written_is_not_kept() -> None:
+    assert {type(event).__name__ for event in EVENTS} == {*packing.KINDS, "RawReply"}
+    assert packing.packed([TextDelta("a"), Failed(ValueError())]) is None  # type: ignore[arg-type]
+
+
+def test_only_surfaces_that_say_so_give_answers_again() -> None:
+    def below(kind: type[Surface]) -> set[type[Surface]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    saying = {kind.__name__ for kind in below(Surface) if kind.gives_again}
+    assert saying == {"ChatCompletions", "Completions", "Call", "Responses", "Messages", "CountTokens"}
 
 
 def test_ids_and_times_are_new() -> None:
@@ -432,6 +441,22 @@ def test_ids_and_times_are_new() -> None:
     assert second.body["id"].startswith("msg_")
     assert abs(first.body["created"] - time.time()) < 5
     assert json.loads(second.data) == second.body
+
+
+def test_another_requests_answer_is_not_taken() -> None:
+    data = answer_cache.Kept.written("name", 1, EVENTS[:2])
+    assert data is not None
+    found = answer_cache.Kept.read("name", data)
+    assert found is not None
+    assert (found.model_id, found.events) == (1, EVENTS[:2])
+    for name, damaged in (
+        ("other", data),
+        ("name", b""),
+        ("name", data[:-3]),
+        ("name", data[20:]),
+        ("name", b"[]\n[]"),
+    ):
+        assert answer_cache.Kept.read(name, damaged) is None
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ ESTIMATED = (b"x-gateway-estimated", b"true")
 class Messages(Surface):
     name = "messages"
     keep = staticmethod(linked)
+    gives_again = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Part of what is asked in this protocol stands in a header.

@@ -155,6 +155,8 @@ class CallEncoder:
 
 
 class Call(OpenAISurface):
+    gives_again = True
+
     def __init__(self, operation: str) -> None:
         self.name = self.operation = operation
 

@@ -138,6 +138,7 @@ def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
 
 class Completions(OpenAISurface):
     name = "completions"
+    gives_again = True
 
     def book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
         """What the answered prompts used is known; the one under way has used what was seen of it."""

@@ -38,6 +38,7 @@ class OpenAISurface(Surface):
 class ChatCompletions(OpenAISurface):
     name = "chat"
     keep = staticmethod(linked)
+    gives_again = True
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_chat(raw, parameters.get("provider"))

@@ -99,6 +99,14 @@ REQUEST: Schema = {
         },
         **STEERING,
         "tool_emulation": TOOL_EMULATION,
+        "cache": {
+            "description": "`false` takes and leaves no kept answer; an object may say `no-cache` or `no-store`.",
+            "oneOf": [
+                {"type": "boolean"},
+                {"type": "object", "properties": {name: nullable("boolean") for name in ("no-cache", "no-store")}},
+                {"type": "null"},
+            ],
+        },
         "stream": nullable("boolean"),
         "stream_options": nullable("object", properties={"include_usage": nullable("boolean")}),
         **{name: nullable("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},

@@ -20,6 +20,7 @@ from gateway.surfaces.responses.parser import ResponsesRequest, parse_response
 
 class Responses(Surface):
     name = "responses"
+    gives_again = True
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_response(raw, parameters.get("provider"))
