@@ -100,6 +100,8 @@ def describe(writer: gguf.GGUFWriter, tokens: list[tuple[str, gguf.TokenType, fl
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
+    # Without it the server gives a vector for each token.
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
     writer.add_chat_template(TEMPLATE)
 
 

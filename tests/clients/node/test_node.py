@@ -20,7 +20,7 @@ from tests.support.gateway import GatewayProcess, LiveGateway
 from tests.support.provider import Recorded, ScriptedProvider
 from tests.support.tap import Tap, check_all
 
-pytestmark = [pytest.mark.node, pytest.mark.slow]
+pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(120)]
 CLIENT, AI = "client.test.mjs", "ai.test.mjs"
 
 
@@ -39,7 +39,7 @@ def run(gateway: GatewayProcess | LiveGateway, models: Iterable[str], script: st
         env=surroundings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
