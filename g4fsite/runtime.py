@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from g4fsite.health import known_migrations
+from gateway.answer_cache import answers
 from gateway.limiter import limiter
 from gateway.probes import probes
 from gateway.snapshot import store
@@ -101,6 +102,7 @@ class Runtime:
         self.started = False
         await upstream.close()
         await limiter.close()
+        await answers.close()
         await sync_to_async(_stop, thread_sensitive=False)()
 
 

@@ -84,6 +84,8 @@ CORS_EXPOSE_HEADERS = [
     "x-request-id",
     "openai-processing-ms",
     "x-gateway-attempts",
+    "x-gateway-cache",
+    "age",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
@@ -142,6 +144,10 @@ PROBE_SECONDS = env_int("PROBE_SECONDS", 15)
 FAILOVER_CONTENT_POLICY = env_bool("FAILOVER_CONTENT_POLICY")
 IGNORED_PROVIDERS = [name.lower() for name in env_list("G4F_IGNORED_PROVIDERS")]
 G4F_API_KEY = env_str("G4F_API_KEY")
+
+# Answers that are given again to whoever asks the same.
+ANSWER_CACHE_SECONDS = env_int("ANSWER_CACHE_SECONDS", 3600)
+ANSWER_CACHE_BYTES = env_int("ANSWER_CACHE_BYTES", 64 * 1024 * 1024, low=1024 * 1024)
 
 # Files behind addresses that callers give.
 FETCH_PORTS = frozenset(_fetch_ports())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 # Spelled here too, so that reading presets needs no tables; a test compares it with the model's columns.
 CAPABILITIES = ("chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings")
-EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
+EMULATIONS = ("emulate_tools", "emulate_json", "think_tags", "cache_answers")
 FLAGS = (*CAPABILITIES, *EMULATIONS)
 
 

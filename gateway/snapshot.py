@@ -59,6 +59,7 @@ class KeyPolicy:
     revoked: bool
     limits: tuple[Limit, ...] = ()
     max_streams: int | None = None
+    caches: bool = False
 
 
 @dataclass(slots=True)
@@ -96,6 +97,7 @@ class ProviderPolicy:
     endpoint: Endpoint
     created: int
     needs_credential: bool
+    fetches: bool
     credentials: tuple[tuple[int, str], ...] = field(repr=False, default=())
     unreadable: int = 0
     models: dict[str, ModelPolicy] = field(repr=False, default_factory=dict)
@@ -130,6 +132,10 @@ class Snapshot:
     aliases: dict[str, tuple[AliasEntry, ...]] = field(default_factory=dict, repr=False)
     # Whether any model has limits, so that nobody looks for them where none has.
     limits_models: bool = False
+    # Whether answers of any key or model are kept.
+    keeps_answers: bool = False
+    # Whether either is so: the one thing that requests look at which neither concerns.
+    attends: bool = False
 
 
 def _seconds(moment: datetime | None) -> float | None:
@@ -162,6 +168,7 @@ def _load_keys(user_limits: dict[int, tuple[Limit, ...]]) -> dict[bytes, KeyPoli
             revoked=row.revoked_at is not None,
             limits=_limits("key", row.pk, row) + user_limits.get(row.user_id, ()),
             max_streams=row.max_streams,
+            caches=row.cache_answers,
         )
         for row in rows.iterator()
     }
@@ -219,6 +226,7 @@ def _provider(row: Provider) -> ProviderPolicy:
         endpoint=endpoint_of(row),
         created=int(row.created_at.timestamp()),
         needs_credential=row.auth_style != Provider.Auth.NONE and row.adapter != "demo",
+        fetches=row.allow_private if row.fetch_media is None else row.fetch_media,
         credentials=tuple(readable),
         unreadable=unreadable,
     )
@@ -268,7 +276,7 @@ def emulated(row: ProviderModel) -> frozenset[str]:
 
 
 def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePolicy, ...]) -> Iterator[Target]:
-    lacks = frozenset(name for name in ("tools", "json") if getattr(row, name) is False)
+    lacks = frozenset(name for name in ("tools", "json", "vision", "audio") if getattr(row, name) is False)
     emulates = emulated(row)
     credentials = provider.credentials or (() if provider.needs_credential else ((0, ""),))
     for credential_id, credential in credentials:
@@ -285,11 +293,14 @@ def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePo
             asks_usage=provider.asks_usage,
             prices=prices,
             context_length=row.context_length,
-            plain=not lacks and not emulates,
+            # Requests with pictures and sounds say themselves that they are not plain.
+            plain=lacks <= {"vision", "audio"} and not emulates,
             completions=provider.completions,
             lacks=lacks,
             emulates=emulates,
             limits=_limits("model", row.pk, row),
+            caches=row.cache_answers,
+            fetches=provider.fetches,
         )
 
 
@@ -322,6 +333,11 @@ def load() -> Snapshot:
         )
         for alias in ModelAlias.objects.filter(enabled=True).prefetch_related("targets")
     }
+    limits_models = any(target.limits for model in models.values() for target in model.targets)
+    keeps_answers = settings.ANSWER_CACHE_SECONDS > 0 and (
+        any(key.caches for key in keys.values())
+        or any(target.caches for model in models.values() for target in model.targets)
+    )
     return Snapshot(
         version=version,
         active_users=frozenset(get_user_model().objects.filter(is_active=True).values_list("pk", flat=True)),
@@ -333,7 +349,9 @@ def load() -> Snapshot:
         by_name=by_name,
         by_model={name: tuple(found) for name, found in by_model.items()},
         aliases={name: entries for name, entries in aliases.items() if entries},
-        limits_models=any(target.limits for model in models.values() for target in model.targets),
+        limits_models=limits_models,
+        keeps_answers=keeps_answers,
+        attends=limits_models or keeps_answers,
     )
 
 

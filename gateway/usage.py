@@ -146,6 +146,10 @@ class Tally:
         more = len(tries) - MAX_TOLD
         return ", ".join(tries[:MAX_TOLD]) + (f", and {more} more" if more > 0 else "")
 
+    def replayed(self, target: Target) -> Tally:
+        """To be begun in this one's place: the target's answer was given before."""
+        return Replayed(self.request_id, self._principal, self._chat, self._surface, target)
+
     def spoke(self) -> None:
         """The caller is about to see the first words."""
         if self._first is None:
@@ -195,6 +199,27 @@ class Tally:
             "price_id": price_id,
             "cost": None if cost is None else min(cost, MAX_TOKENS_STORED),
         }
+
+
+class Replayed(Tally):
+    """Counts a request whose answer was given before: nobody is asked for it, nothing is used and nothing costs."""
+
+    def __init__(self, request_id: str, principal: Principal, chat: ChatRequest, surface: str, target: Target) -> None:
+        super().__init__(request_id, principal, chat, surface)
+        self._kept_of = target
+        self._attempts = [{"provider": target.provider, "model": target.public_id, "ms": 0, "cached": True}]
+
+    def begin(self, target: Target) -> None:
+        super().begin(self._kept_of)
+
+    def total(self) -> Usage | None:
+        return Usage(0, 0)
+
+    def cost(self, usage: Usage) -> float | None:
+        return 0.0
+
+    def _priced(self) -> tuple[int | None, int | None]:
+        return None, 0
 
 
 def _milliseconds(seconds: float) -> int:

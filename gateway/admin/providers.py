@@ -185,7 +185,16 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         (
             "Requests",
             {
-                "fields": ("auth_style", "auth_name", "headers", "query", "proxy", "asks_usage", "completions"),
+                "fields": (
+                    "auth_style",
+                    "auth_name",
+                    "headers",
+                    "query",
+                    "proxy",
+                    "asks_usage",
+                    "completions",
+                    "fetch_media",
+                ),
                 "classes": ("collapse",),
             },
         ),

@@ -17,8 +17,8 @@ from gateway.secrets import EncryptedField
 
 CAPABILITIES = ("chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings")
 
-# What the gateway does for a model that cannot; off where it can.
-EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
+# What the gateway does in a model's place, where an operator says so.
+EMULATIONS = ("emulate_tools", "emulate_json", "think_tags", "cache_answers")
 
 # A name travels in paths (/api/NAME/...) and in `NAME/model`, so it holds no slash and no space.
 provider_name = RegexValidator(
@@ -87,6 +87,13 @@ class Provider(models.Model):
         "has legacy completions",
         default=False,
         help_text="POST /completions is there. Off: legacy completions are asked as chats.",
+    )
+    fetch_media = models.BooleanField(
+        "fetches what addresses lead to",
+        null=True,
+        blank=True,
+        help_text="Yes: pictures behind addresses are fetched here and sent as bytes. No: the provider gets them."
+        " Unknown: fetched where private addresses are allowed, because that server may reach what callers must not.",
     )
     connect_timeout = models.PositiveIntegerField(default=5, validators=[MinValueValidator(1)], help_text="Seconds.")
     timeout = models.PositiveIntegerField(
@@ -197,6 +204,9 @@ class ProviderModel(models.Model):
     )
     think_tags = models.BooleanField(
         "<think> is reasoning", default=False, help_text="Text between <think> tags becomes reasoning."
+    )
+    cache_answers = models.BooleanField(
+        "same answer again", default=False, help_text="Whoever asks exactly the same again gets the answer kept of it."
     )
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
     requests_per_minute = per_minute()

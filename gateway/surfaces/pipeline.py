@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from gateway import relay
+from gateway.answer_cache import Source
+from gateway.answer_cache import answers as kept_answers
 from gateway.authentication import Principal, authenticate_scope
 from gateway.breaker import breaker
 from gateway.chat import ChatRequest
@@ -166,15 +168,23 @@ class Surface:
         self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
     ) -> None:
         limits, admission = limits_of(principal), None
+        source: Source = relay
         with exchange.watched() as watch:
             live = Live(principal, watch.loop, watch.cut, chat.stream)
             answers.enter(live)
             try:
-                if limits or store.current.limits_models:
-                    targets = breaker.order(targets)
-                    admission, targets = await limiter.admit_somewhere(limits, targets, chat)
-                    exchange.limit_headers = limit_headers(admission.standings)
-                await self._answer(exchange, principal, chat, targets, tally)
+                if limits or store.current.attends:
+                    known = targets
+                    if limits or store.current.limits_models:
+                        targets = breaker.order(targets)
+                        admission, targets = await limiter.admit_somewhere(limits, targets, chat)
+                        exchange.limit_headers = limit_headers(admission.standings)
+                    if store.current.keeps_answers:
+                        found = await kept_answers.find(principal, chat, known, tally, self.name)
+                        if found is not None:
+                            source, tally = found.source, found.tally
+                            exchange.limit_headers = [*exchange.limit_headers, *found.headers]
+                await self._answer(exchange, principal, chat, targets, tally, source)
             finally:
                 answers.leave(live)
                 # Who leaves before usage is known has used what was estimated, as far as anyone knows.
@@ -182,7 +192,13 @@ class Surface:
                     admission.settle(tally.total())
 
     async def _answer(
-        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        chat: ChatRequest,
+        targets: tuple[Target, ...],
+        tally: Tally,
+        source: Source,
     ) -> None:
         """Books the request exactly once, however it ends."""
         encoder = exchange.encoder = self.stream_encoder(chat) if chat.stream else None
@@ -193,15 +209,15 @@ class Surface:
             exchange.late_headers = partial(_attempts, tally)
         try:
             if encoder is not None:
-                await self._stream(exchange, principal, chat, targets, tally, encoder)
+                await self._stream(exchange, principal, chat, targets, tally, source, encoder)
             else:
-                await self._plain(exchange, principal, chat, targets, tally)
+                await self._plain(exchange, principal, chat, targets, tally, source)
         except GatewayError as error:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             tally.end("error", error.status, error)
             raise
         except asyncio.CancelledError:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             # Without a reason of the exchange's own it is the server that stops and has waited long enough.
             cut = exchange.cut or ServerStopping()
             if isinstance(cut, ServerStopping):
@@ -213,17 +229,24 @@ class Surface:
             tally.end("error", 500)
             raise
 
-    def _book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+    def book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+        """What an answer has used that did not come to its end."""
         if encoder is not None and tally.usage is None:
             tally.usage = encoder.usage or (self.estimated(chat, encoder.chunks) if encoder.chunks else None)
 
     async def _plain(
-        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        chat: ChatRequest,
+        targets: tuple[Target, ...],
+        tally: Tally,
+        source: Source,
     ) -> None:
         encoder = self.plain_encoder(chat)
         if chat.include_cost:
             self.tell_cost(encoder, tally.cost)
-        events = await relay.complete(upstream, chat, targets, tally)
+        events = await source.complete(upstream, chat, targets, tally)
         try:
             for event in events:
                 encoder.take(event)
@@ -242,11 +265,12 @@ class Surface:
         chat: ChatRequest,
         targets: tuple[Target, ...],
         tally: Tally,
+        source: Source,
         encoder: StreamEncoder,
     ) -> None:
         exchange.expect_stream([*STREAM_HEADERS, *self.answer_headers(exchange, chat)])
         failure: GatewayError | None = None
-        async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
+        async with aclosing(source.stream(upstream, chat, targets, tally)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     failure = event.error
@@ -255,7 +279,7 @@ class Surface:
                 if data and not exchange.wrote(data):
                     await exchange.write(data)
         if failure is not None:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             tally.end("error", failure.status, failure)
             await exchange.end_stream(b"")
             return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
+from gateway.adapters.calls import Embedded
 from gateway.adapters.gemini.answer import GeminiReader
+from gateway.adapters.gemini.embeddings import embedded_texts, resource
 from gateway.adapters.gemini.failures import refusal
 from gateway.adapters.gemini.request import ACCEPTED, is_googles, wire_body
 from gateway.adapters.inputs import inlined
 from gateway.adapters.sse import EventSplitter
 from gateway.adapters.translated import TranslatedAdapter
+from gateway.calls import CallRequest
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event
@@ -28,11 +30,11 @@ class PictureSplitter(EventSplitter):
 class GeminiAdapter(TranslatedAdapter):
     label = "Google Gemini"
     splitter = PictureSplitter
+    takes_bytes = True
 
     def path(self, target: Target, chat: ChatRequest) -> str:
-        model = quote(target.upstream_model, safe="/-._~:@")
         action = "streamGenerateContent?alt=sse" if chat.stream else "generateContent"
-        return f"/{model}:{action}" if "/" in model else f"/models/{model}:{action}"
+        return f"/{resource(target)}:{action}"
 
     async def prepared(self, upstream: Upstream, target: Target, chat: ChatRequest) -> ChatRequest:
         return await inlined(chat, ACCEPTED, keep=is_googles)
@@ -52,3 +54,6 @@ class GeminiAdapter(TranslatedAdapter):
 
     def failure(self, target: Target, reply: Reply) -> UpstreamError:
         return refusal(target, reply)
+
+    async def embed(self, upstream: Upstream, target: Target, request: CallRequest) -> Embedded:
+        return await embedded_texts(upstream, target, request)

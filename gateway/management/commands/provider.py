@@ -65,6 +65,9 @@ PLAIN = (
 )
 
 
+MAYBE = {"yes": True, "no": False, "auto": None}
+
+
 def model_spec(text: str) -> ModelSpec:
     return parse_model(text)
 
@@ -93,6 +96,11 @@ def _field_options(parser: ArgumentParser) -> None:
         "--completions", action=BooleanOptionalAction, default=None, help="whether it has legacy POST /completions"
     )
     parser.add_argument(
+        "--fetch-media",
+        choices=MAYBE,
+        help="whether pictures behind addresses are fetched here; no: it gets the address; auto: if it is private",
+    )
+    parser.add_argument(
         "--timeout", type=int, metavar="SECONDS", help="for a plain answer; 0: the server's own setting"
     )
     parser.add_argument("--connect-timeout", type=int, metavar="SECONDS")
@@ -114,6 +122,8 @@ def _fields(options: Options) -> dict[str, Any]:
     for name in ("timeout", "first_event_timeout", "gap_timeout"):
         if found.get(name) == 0:
             found[name] = None
+    if options["fetch_media"]:
+        found["fetch_media"] = MAYBE[options["fetch_media"]]
     for option, column in (("header", "headers"), ("query", "query")):
         given = dict(options[option])
         for name in filter(is_secret_name, given):
@@ -224,7 +234,6 @@ class Command(OperatorCommand):
                 raise Refused("A provider without a preset needs a NAME.")
             fields["adapter"] = options["adapter"]
             return NewProvider(options["name"], fields, None, _secret(options), models)
-        preset.require_adapter()
         if "base_url" not in fields:
             fields["base_url"] = preset.filled_base_url(dict(options["param"]))
         if preset.headers and "headers" in fields:
@@ -364,7 +373,7 @@ class Command(OperatorCommand):
             (
                 row.key,
                 row.name,
-                row.adapter or f"waits for {row.waits_for}",
+                row.adapter,
                 row.base_url,
                 row.api_key_env,
                 row.docs_url,

@@ -23,20 +23,27 @@ from gateway.surfaces.anthropic.encoder import MessageStream
 from gateway.surfaces.anthropic.errors import error_bytes, error_frame, message_error_headers
 from gateway.surfaces.anthropic.parser import parse_messages
 from gateway.surfaces.anthropic.reply import MessageReply
-from gateway.surfaces.exchange import Exchange
+from gateway.surfaces.exchange import Exchange, Receive, Scope, Send
 from gateway.surfaces.openai.errors import limit_headers
 from gateway.surfaces.pipeline import JSON_HEADERS, Cost, Surface
 from gateway.targets import Target
 from gateway.upstream import upstream
 
+BETA = b"anthropic-beta"
 ESTIMATED = (b"x-gateway-estimated", b"true")
 
 
 class Messages(Surface):
     name = "messages"
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Part of what is asked in this protocol stands in a header.
+        said = b",".join(value for name, value in scope["headers"] if name == BETA)
+        route = {**scope["url_route"], "kwargs": {**scope["url_route"]["kwargs"], "betas": said}}
+        await super().__call__({**scope, "url_route": route}, receive, send)
+
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
-        return parse_messages(raw, parameters.get("provider"))
+        return parse_messages(raw, parameters.get("provider"), parameters["betas"])
 
     def stream_encoder(self, chat: ChatRequest) -> MessageStream:
         return MessageStream(chat)
@@ -72,7 +79,7 @@ class CountTokens(Messages):
     name = "count_tokens"
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
-        return parse_messages(raw, parameters.get("provider"), counting=True)
+        return parse_messages(raw, parameters.get("provider"), parameters["betas"], counting=True)
 
     async def _ask(self, exchange: Exchange) -> None:
         principal = await authenticate_scope(exchange.scope)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat import ChatRequest, has_too_many_values
+from gateway.chat import ChatRequest, has_media, has_too_many_values
 from gateway.errors import BadRequest
 from gateway.surfaces.openai import steering
 
@@ -44,11 +44,12 @@ IGNORED = (
     "image",
     "image_name",
     "raw",
-    "cache",
     "tool_calls",
 )
-CONSUMED = frozenset((*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"))
-STEERING = frozenset((*IGNORED, "provider", "models"))
+CONSUMED = frozenset(
+    (*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation", "cache")
+)
+STEERING = frozenset((*IGNORED, "provider", "models", "cache"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -129,15 +130,14 @@ def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[st
 
 def without_tools(fields: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
     """The same for routes that know no tools: what is said about them has no effect there. Raises BadRequest."""
-    if emulation(body)["emulate_tools"] is None:
+    if emulation(body) is None:
         return fields
     return {**fields, "warnings": (*fields["warnings"], "tool_emulation")}
 
 
-def emulation(body: dict[str, Any]) -> dict[str, Any]:
-    """What the caller says of tools by prompt, as arguments of a ChatRequest. Raises BadRequest."""
-    asked = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
-    return {"plain": asked is None, "emulate_tools": asked}
+def emulation(body: dict[str, Any]) -> bool | None:
+    """Whether the caller wants tools by prompt; None where nothing was said. Raises BadRequest."""
+    return _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
 
 
 def asks_cost(body: dict[str, Any]) -> bool:
@@ -150,20 +150,20 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
     model = model_of(body)
-    _check_messages(body)
+    simple = _check_messages(body)
     if "tools" in body or "tool_choice" in body:
         _check_tools(body)
     _check_plain_fields(body)
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
-    emulate = emulation(body)["emulate_tools"] if "tool_emulation" in body else None
+    emulate = emulation(body) if "tool_emulation" in body else None
     chat = ChatRequest(
         model=model,
         provider=path_provider,
         stream=stream,
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
-        plain=emulate is None,
+        plain=simple and emulate is None,
         emulate_tools=emulate,
         include_cost="usage" in body and asks_cost(body),
     )
@@ -178,11 +178,13 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
     provider = body.get("provider")
     preferences, unheard = steering.preferences(provider) if isinstance(provider, dict) else (None, ())
     named = None if isinstance(provider, dict) else steering.provider(provider)
+    refused, unread = steering.caching(body.get("cache"))
     return {
         "provider": path_provider or named,
         "preferences": preferences,
         "fallbacks": steering.fallbacks(body),
-        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard),
+        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard, *unread),
+        "cache_refused": refused,
     }
 
 
@@ -205,7 +207,8 @@ def _boolean(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _check_messages(body: dict[str, Any]) -> None:
+def _check_messages(body: dict[str, Any]) -> bool:
+    """Whether there are no pictures or sounds among them."""
     if "messages" not in body:
         raise missing("messages")
     messages = body["messages"]
@@ -217,11 +220,14 @@ def _check_messages(body: dict[str, Any]) -> None:
         raise BadRequest(
             f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages"
         )
+    simple = True
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise ill_typed(f"messages[{index}]", "an object")
         if not _is_plain(message):
             _check_message(message, f"messages[{index}]")
+            simple = simple and not has_media((message,))
+    return simple
 
 
 def _is_plain(message: dict[str, Any]) -> bool:
