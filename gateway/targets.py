@@ -71,8 +71,8 @@ class Target:
     plain: bool = True
     # Its provider has POST /completions.
     completions: bool = False
-    # Capabilities that are an explicit no (tools, json, vision, audio), and what is emulated: tools, json, think,
-    # and choice where the model has tools that its protocol may be unable to force.
+    # Capabilities that are an explicit no (tools, json, vision, audio), and what is emulated: tools, json, think, and
+    # choice where the model has tools that its protocol may be unable to force.
     lacks: frozenset[str] = frozenset()
     emulates: frozenset[str] = frozenset()
     # Of the model at this provider, for all callers together.

@@ -45,9 +45,9 @@ REASONS = {"length": "length"}
 class OllamaAdapter(TranslatedAdapter):
     label = "Ollama"
     splitter = LineSplitter
+    takes_bytes = True
     # It offers tools and cannot ask for a call, or for one at most.
     obeys_choice = False
-    takes_bytes = True
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return "/api/chat"

@@ -54,16 +54,17 @@ def parse_messages(
     for name, check in CHECKS.items():
         if body.get(name) is not None:
             check(name, body[name])
-    translated = chat_body(body)
+    translated, emulate = chat_body(body), emulation(body)
     return ChatRequest(
         model=model,
         stream=not counting and body.get("stream") is True,
         include_usage=False,
         body=translated,
         raw=False,
+        plain=not has_media(translated["messages"]) and emulate is None,
+        emulate_tools=emulate,
         native=Native("anthropic", {name: body[name] for name in body if name not in STEERING}, _betas(betas)),
         include_cost=asks_cost(body),
-        **emulation(body, has_media(translated["messages"])),
         **steered(body, path_provider),
     )
 

@@ -132,18 +132,14 @@ def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[st
 
 def without_tools(fields: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
     """The same for routes that know no tools: what is said about them has no effect there. Raises BadRequest."""
-    if emulation(body)["emulate_tools"] is None:
+    if emulation(body) is None:
         return fields
     return {**fields, "warnings": (*fields["warnings"], "tool_emulation")}
 
 
-def emulation(body: dict[str, Any], media: bool = False) -> dict[str, Any]:
-    """What the caller says of tools by prompt, as arguments of a ChatRequest. Raises BadRequest.
-
-    `media`: there are pictures or sounds, which not every model takes.
-    """
-    asked = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
-    return {"plain": asked is None and not media, "emulate_tools": asked}
+def emulation(body: dict[str, Any]) -> bool | None:
+    """Whether the caller wants tools by prompt; None where nothing was said. Raises BadRequest."""
+    return _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
 
 
 def asks_cost(body: dict[str, Any]) -> bool:
@@ -162,7 +158,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     _check_plain_fields(body)
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
-    emulate = emulation(body)["emulate_tools"] if "tool_emulation" in body else None
+    emulate = emulation(body) if "tool_emulation" in body else None
     chat = ChatRequest(
         model=model,
         provider=path_provider,

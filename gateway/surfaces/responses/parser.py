@@ -95,7 +95,7 @@ class ResponsesRequest(ChatRequest):
         self.asked = replace(self.asked, items=tuple(items))
         messages = messages_of(self.asked.instructions, [*earlier, *items])
         self.body = {**self.body, "messages": messages}
-        self.plain = self.emulate_tools is None and not has_media(messages)
+        self.plain = not has_media(messages) and self.emulate_tools is None
 
 
 def parse_response(raw: bytes, path_provider: str | None = None) -> ResponsesRequest:
@@ -113,7 +113,7 @@ def parse_response(raw: bytes, path_provider: str | None = None) -> ResponsesReq
         "stream": _boolean(body, "stream", False),
         "body": _chat_body(body),
         "warnings": (*address["warnings"], *_ignored(body, asked.items)),
-        **emulation(body),
+        "emulate_tools": emulation(body),
     }
     chat = ResponsesRequest(**(address | said), raw=False, asked=asked, hints=_hints(body))
     chat.say((), asked.items)

@@ -13,21 +13,24 @@ import pytest
 from tests.clients.conftest import Obliged
 from tests.support import services
 from tests.support.dialects import PROTOCOLS
-from tests.support.gateway import GatewayProcess
+from tests.support.gateway import GatewayProcess, LiveGateway
 
-pytestmark = [pytest.mark.slow, pytest.mark.langchain]
+pytestmark = [pytest.mark.slow, pytest.mark.langchain, pytest.mark.timeout(120)]
 HERE = Path(__file__).parent
 STANDARD = 43
 # Their protocols have no word for it: 400, as tests/clients/python/test_protocols.py shows.
 WITHOUT_STOP = ("openai_responses", "copilot")
 
 
-def run(gateway: GatewayProcess, models: Iterable[str], deselect: Iterable[str] = ()) -> dict[str, int]:
+def run(
+    gateway: GatewayProcess | LiveGateway, models: Iterable[str], deselect: Iterable[str] = (), keywords: str = ""
+) -> dict[str, int]:
     """How many of the standard tests passed for each model. Fails with the report when one of them did not."""
     services.require("langchain")
     options = ["-v", "-p", "no:cacheprovider", "-rf", "--tb=short", "-o", "asyncio_mode=auto", "--benchmark-disable"]
     places = ["-c", os.devnull, "--rootdir", HERE, "--confcutdir", HERE]
     left_out = [item for test in deselect for item in ("--deselect", f"standard_chat.py::{test}")]
+    left_out += ["-k", keywords]
     done = subprocess.run(
         [services.LANGCHAIN_PYTHON, "-m", "pytest", *options, *places, *left_out, HERE / "standard_chat.py"],
         cwd=HERE,

@@ -23,7 +23,7 @@ from tests.support.provider import Recorded, ScriptedProvider
 from tests.support.sounds import MP3, pieces, transcribing, wav
 from tests.support.tap import Tap, check_all
 
-pytestmark = [pytest.mark.node, pytest.mark.slow]
+pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(120)]
 CLIENT, AI = "client.test.mjs", "ai.test.mjs"
 
 
@@ -42,7 +42,7 @@ def run(gateway: GatewayProcess | LiveGateway, models: Iterable[str], script: st
         env=surroundings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
