@@ -8,6 +8,7 @@ database. Segments that nobody has locked belong to a worker that died: whoever 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import mmap
@@ -27,6 +28,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 SEGMENT_SECONDS = 60.0
 # A multiple of the size of a page.
 WINDOW_BYTES = 256 * 1024
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Record = dict[str, Any]
 
@@ -42,6 +44,7 @@ class Segment:
         self.opened_at = time.monotonic()
         self._window: mmap.mmap | None = None
         self._room = 0
+        self._mappable = True
         # Of the windows so far, in the file.
         self._end = 0
 
@@ -57,24 +60,49 @@ class Segment:
     def write(self, line: bytes) -> None:
         """Raises OSError when there is no room for it; the next record may find some."""
         size = len(line)
-        window = self._window
-        if window is None or size > self._room:
-            window = self._next_window(size)
-        window.write(line)
-        self._room -= size
+        if size > self._room and not self._moved(size):
+            self._append(line)
+        elif self._window is not None:
+            self._window.write(line)
+            self._room -= size
         self.size += size
 
-    def _next_window(self, size: int) -> mmap.mmap:
-        """Room is taken on the disk first: a process that touches memory for which the disk has none is killed."""
+    def _moved(self, size: int) -> bool:
+        """Maps the next window; False where files cannot be mapped. Raises OSError when the disk is full.
+
+        Room is taken on the disk first: a process that touches memory for which the disk has none is killed.
+        """
+        if not self._mappable:
+            return False
         length = max(WINDOW_BYTES, -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY)
-        os.posix_fallocate(self.fd, self._end, length)
-        window = mmap.mmap(self.fd, length, offset=self._end)
+        try:
+            os.posix_fallocate(self.fd, self._end, length)
+            window = mmap.mmap(self.fd, length, offset=self._end)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            # Some file systems of networks and virtual machines.
+            self._mappable = False
+            self._fill_up()
+            return False
+        self._fill_up()
+        self._window, self._room = window, length
+        self._end += length
+        return True
+
+    def _fill_up(self) -> None:
+        """Ends the window so far with empty lines."""
         if self._window is not None:
             self._window.write(b"\n" * self._room)
             self._window.close()
-        self._window, self._room = window, length
-        self._end += length
-        return window
+        self._window, self._room = None, 0
+
+    def _append(self, line: bytes) -> None:
+        written = os.pwrite(self.fd, line, self._end)
+        if written < len(line):
+            # The next record goes over what there is of this one.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._end += written
 
     def close(self) -> None:
         if self._window is not None:

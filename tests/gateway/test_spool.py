@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import mmap
+import os
 import resource
 import subprocess
 import sys
@@ -164,6 +167,30 @@ def test_records_of_all_sizes_fill_window_after_window(tmp_path: Path, monkeypat
         journal.begin(record(name))
     assert journal._segment.size > 40 * 4096
     journal._segment.close()
+    assert found(tmp_path) == ([], names)
+
+
+@pytest.mark.parametrize("mapped", [0, 3])
+def test_records_are_appended_where_files_cannot_be_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: int
+) -> None:
+    monkeypatch.setattr(spool_module, "WINDOW_BYTES", 4096)
+    windows: list[mmap.mmap] = []
+    own = mmap.mmap
+
+    def refused(*args: int, **options: int) -> mmap.mmap:
+        if len(windows) == mapped:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        windows.append(own(*args, **options))
+        return windows[-1]
+
+    monkeypatch.setattr(spool_module.mmap, "mmap", refused)
+    journal = Spool(tmp_path)
+    names = [f"{number:04}" + "x" * (number * 37 % 1000) for number in range(50)]
+    for name in names:
+        journal.begin(record(name))
+    journal.close()
+    assert len(windows) == mapped
     assert found(tmp_path) == ([], names)
 
 
