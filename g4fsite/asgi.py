@@ -20,6 +20,7 @@ from g4fsite.runtime import lifespan  # noqa: E402
 from gateway.surfaces.anthropic.urls import streamed_urlpatterns as anthropic_urlpatterns  # noqa: E402
 from gateway.surfaces.audio.urls import streamed_urlpatterns as audio_urlpatterns  # noqa: E402
 from gateway.surfaces.files.urls import streamed_urlpatterns as files_streamed  # noqa: E402
+from gateway.surfaces.openai.consumer import chat_completions  # noqa: E402
 from gateway.surfaces.openai.urls import streamed_urlpatterns  # noqa: E402
 from gateway.surfaces.responses.urls import streamed_urlpatterns as responses_streamed  # noqa: E402
 
@@ -40,5 +41,7 @@ application = Edge(
             "websocket": AllowedHostsOriginValidator(websocket_application),
             "lifespan": lifespan,
         }
-    )
+    ),
+    # What nearly everybody asks for: two routers and two expressions less.
+    {"/v1/chat/completions": chat_completions},
 )

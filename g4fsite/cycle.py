@@ -85,6 +85,15 @@ class Cycle(RequestResponseCycle):
     def has_message(self) -> bool:
         return self.message_event.is_set()
 
+    def taken(self) -> bytes | None:
+        if self.more_body or self.disconnected or self.response_complete or not self.message_event.is_set():
+            return None
+        self.flow.resume_reading()
+        self.waiting_for_100_continue = False
+        self.message_event.clear()
+        body, self.body = self.body, b""
+        return body
+
     async def receive(self) -> Any:
         if self.waiting_for_100_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import chain
 
 from corsheaders.middleware import CorsMiddleware
@@ -39,6 +39,8 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 200
 MIN_BYTES_PER_SECOND = 4096
 LAST_WORD_SECONDS = 1.0
+# The random parts of so many requests' names are fetched at once: each fetch is a system call.
+NAMES_AT_ONCE = 256
 # Controls, and characters that reverse or hide text in logs.
 BAD_PATH = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufffd]")
 # Django undoes octal escapes in quoted cookies, and its sessions then meet a NUL.
@@ -76,6 +78,14 @@ class Body:
             self.problem = error
             return {"type": "http.disconnect"}
 
+    def arrived(self) -> bytes | None:
+        """The whole of it, where our server has it and nobody has read any; None: `receive`."""
+        if self.done or self._size or not self.announced or self._connection is None:
+            return None
+        body = self._connection.taken()
+        self.done = body is not None
+        return body
+
     async def _counted(self) -> Message:
         """Raises BadRequest 413 or 408."""
         if self._connection is not None and self._connection.has_message():
@@ -110,10 +120,29 @@ def too_large() -> BadRequest:
     )
 
 
+_names: list[str] = []
+os.register_at_fork(after_in_child=_names.clear)
+
+
+def new_request_id() -> str:
+    """The time comes first, so that rows are added at the end of the index by which they are unique."""
+    try:
+        name = _names.pop()
+    except IndexError:
+        drawn = os.urandom(10 * NAMES_AT_ONCE).hex()
+        _names.extend(drawn[at : at + 20] for at in range(20, len(drawn), 20))
+        name = drawn[:20]
+    return f"req_{int(time.time() * 1000):012x}{name}"
+
+
 class Edge:
-    def __init__(self, app: App) -> None:
+    """`direct`: apps by the whole path that leads to them, which are found without `app`'s routing."""
+
+    def __init__(self, app: App, direct: Mapping[str, App] | None = None) -> None:
         self._app = app
+        self._direct = direct or {}
         self._hosts: set[bytes] = set()
+        self._paths: set[str] = set()
         self._under_way = 0
         self._max_under_way = settings.MAX_REQUESTS or sys.maxsize
 
@@ -121,22 +150,18 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # The time comes first, so that rows are added at the end of the index by which they are unique.
-        request_id = f"req_{int(time.time() * 1000):012x}{os.urandom(10).hex()}"
-        headers = scope["headers"]
+        request_id = new_request_id()
         connection: Connection | None = scope.get("g4f.connection")
         if connection is None:
             # Our server has done it: Django joins names by underscore, so `x_api_key` would count as `x-api-key`.
-            headers = [(name, value) for name, value in headers if b"_" not in name]
+            scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if b"_" not in name]}
         body = Body(receive, connection)
         response = Response(send, request_id, body, connection)
-        response.scope = scope = {
-            **scope,
-            "headers": headers,
-            "g4f.request_id": request_id,
-            "g4f.started": time.perf_counter(),
-            "g4f.whole": response.sent_whole,
-        }
+        response.scope = scope
+        scope["g4f.request_id"] = request_id
+        scope["g4f.started"] = time.perf_counter()
+        scope["g4f.whole"] = response.sent_whole
+        scope["g4f.body"] = body.arrived
         self._under_way += 1
         try:
             if self._under_way > self._max_under_way and scope["path"] not in HEALTH_PATHS:
@@ -144,11 +169,15 @@ class Edge:
             if not runtime.started:
                 await runtime.ensure_started()
             self._check(scope, body)
-            preflight = _preflight(scope)
-            if preflight is not None:
+            app = self._direct.get(scope["path"])
+            if scope["method"] == "OPTIONS" and (preflight := _preflight(scope)) is not None:
                 await response.whole(preflight.status_code, [], b"")
                 return
-            await self._app(scope, body.receive, response.send)
+            if app is None:
+                await self._app(scope, body.receive, response.send)
+            else:
+                scope["url_route"] = {"args": (), "kwargs": {}}
+                await app(scope, body.receive, response.send)
             if body.problem is not None:
                 await response.error(body.problem)
         except GatewayError as error:
@@ -172,8 +201,11 @@ class Edge:
         if path in HEALTH_PATHS:
             return
         body.announced = self._check_headers(scope)
-        if path.startswith("//") or len(path) > MAX_PATH or BAD_PATH.search(path):
-            raise unknown_url(scope["method"], ascii(path)[1:-1])
+        if path not in self._paths:
+            if path.startswith("//") or len(path) > MAX_PATH or BAD_PATH.search(path):
+                raise unknown_url(scope["method"], ascii(path)[1:-1])
+            if path in self._direct:
+                self._paths.add(path)
         if not store.current.has_users and not path.startswith(SETUP_PREFIXES):
             raise Unavailable(
                 "This server has no user yet. Open the setup link that it printed when it started.",
@@ -186,7 +218,9 @@ class Edge:
         headers = scope["headers"]
         if len(headers) > MAX_HEADERS:
             raise BadRequest("The request has too many headers.", status=431, code="headers_too_large")
-        if len(b"".join(chain.from_iterable(headers))) > MAX_HEADER_BYTES:
+        # What our server read with its head may already say that it is small.
+        most = scope.get("g4f.head_bytes", sys.maxsize)
+        if most > MAX_HEADER_BYTES and len(b"".join(chain.from_iterable(headers))) > MAX_HEADER_BYTES:
             raise BadRequest("The request's headers are too large.", status=431, code="headers_too_large")
         seen = dict(headers)
         if len(seen) != len(headers):
@@ -321,8 +355,8 @@ def _origin(scope: Scope) -> bool:
 
 
 def _preflight(scope: Scope) -> HttpResponse | None:
-    """django-cors-headers' own answer to a pre-flight; None for everything else."""
-    if scope["method"] != "OPTIONS" or not _origin(scope):
+    """django-cors-headers' own answer to a pre-flight; None for other requests with OPTIONS."""
+    if not _origin(scope):
         return None
     return _cors_rules.check_preflight(_plain_request(scope))  # type: ignore[return-value]
 

@@ -59,7 +59,10 @@ class DeadlineProtocol(HttpToolsProtocol):
     _header_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
     _in_head = True
+    # Of the head after the piece that it began in, of that piece, and of the last one.
     _head_bytes = 0
+    _first_bytes = 0
+    _piece_bytes = 0
     # By the loop's clock; None: not idle.
     _idle_since: float | None = 0.0
     _left: Callable[[], None] | None = None
@@ -69,10 +72,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._arm()
 
     def data_received(self, data: bytes) -> None:
+        self._piece_bytes = len(data)
         # The parser collects a head of any size; the edge would see it only when it is whole.
         if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and self._head_bytes > len(data):
+            self._head_bytes += self._piece_bytes
+            if self._head_bytes > MAX_HEAD_BYTES and self._head_bytes > self._piece_bytes:
                 self._refuse_head()
                 return
         super().data_received(data)
@@ -90,6 +94,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self.headers = []
         self._in_head, self._head_bytes = True, 0
+        self._first_bytes = self._piece_bytes
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
@@ -110,6 +115,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         """As uvicorn does it, with a cycle that costs less."""
         if self._header_timer is not None:
             self._disarm()
+        head_bytes = self._first_bytes + self._head_bytes
         self._in_head, self._head_bytes = False, 0
         parser = self.parser
         version = parser.get_http_version()
@@ -129,6 +135,8 @@ class DeadlineProtocol(HttpToolsProtocol):
             "path": self.root_path + (unquote(path) if "%" in path else path),
             "raw_path": self.root_path.encode("ascii") + raw_path,
             "query_string": query,
+            # At most so many, because other things may have come with it.
+            "g4f.head_bytes": head_bytes,
         }
         self.scope = scope  # type: ignore[assignment]
         if self._is_upgraded():

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import logging
+import mmap
 import os
 import secrets
 import threading
@@ -25,44 +26,99 @@ log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 SEGMENT_SECONDS = 60.0
+# A multiple of the size of a page.
+WINDOW_BYTES = 256 * 1024
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Record = dict[str, Any]
 
 
 class Segment:
-    """One open, locked file."""
+    """One open, locked file. It is written through memory, a window at a time: what was copied there is the kernel's,
+    and survives the process as what was written to a file does, but costs no system call."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.fd = self._opened()
         self.size = 0
         self.opened_at = time.monotonic()
+        self._window: mmap.mmap | None = None
+        self._room = 0
+        self._mappable = True
+        # Of the windows so far, in the file.
+        self._end = 0
 
     def _opened(self) -> int:
         """Locked, and still in its folder: between opening and locking another worker may have swept it away."""
         while True:
-            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
             if os.fstat(fd).st_nlink:
                 return fd
             os.close(fd)
 
     def write(self, line: bytes) -> None:
-        written = os.write(self.fd, line)
-        self.size += written
+        """Raises OSError when there is no room for it; the next record may find some."""
+        size = len(line)
+        if size > self._room and not self._moved(size):
+            self._append(line)
+        elif self._window is not None:
+            self._window.write(line)
+            self._room -= size
+        self.size += size
+
+    def _moved(self, size: int) -> bool:
+        """Maps the next window; False where files cannot be mapped. Raises OSError when the disk is full.
+
+        Room is taken on the disk first: a process that touches memory for which the disk has none is killed.
+        """
+        if not self._mappable:
+            return False
+        length = max(WINDOW_BYTES, -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY)
+        try:
+            os.posix_fallocate(self.fd, self._end, length)
+            window = mmap.mmap(self.fd, length, offset=self._end)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+            # Some file systems of networks and virtual machines.
+            self._mappable = False
+            self._fill_up()
+            return False
+        self._fill_up()
+        self._window, self._room = window, length
+        self._end += length
+        return True
+
+    def _fill_up(self) -> None:
+        """Ends the window so far with empty lines."""
+        if self._window is not None:
+            self._window.write(b"\n" * self._room)
+            self._window.close()
+        self._window, self._room = None, 0
+
+    def _append(self, line: bytes) -> None:
+        written = os.pwrite(self.fd, line, self._end)
         if written < len(line):
-            # The disk is full: end the torn line, so that the next record stands on one of its own.
-            with contextlib.suppress(OSError):
-                os.write(self.fd, b"\n")
+            # The next record goes over what there is of this one.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._end += written
+
+    def close(self) -> None:
+        if self._window is not None:
+            # It holds the lock, too.
+            self._window.close()
+        os.close(self.fd)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
-        os.close(self.fd)
+        self.close()
 
     def leave(self) -> None:
         """Lets go of the file; it is replayed once this worker is gone."""
-        os.close(self.fd)
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.fd, self._end - self._room)
+        self.close()
 
 
 class Spool:
@@ -207,7 +263,7 @@ def _records(held: list[tuple[Path, int]]) -> tuple[list[Record], list[Record]]:
     for path, _ in held:
         for line in _content(path).split(b"\n"):
             with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
-                # The last line of a killed worker may be torn.
+                # The last record of a killed worker may be torn, and zeros follow it.
                 entry = orjson.loads(line)
                 kind = "begin" if "begin" in entry else "end"
                 (begun if kind == "begin" else ended)[entry[kind]["request_id"]] = entry[kind]
