@@ -57,6 +57,7 @@ SPEECH_FAULTS: list[tuple[dict[str, Any], int, str, str]] = [
     ({"speed": 0.2}, 422, "speed", "decimal_below_min_value"),
     ({"speed": 4.1}, 422, "speed", "decimal_above_max_value"),
     ({"language": 5}, 400, "language", "invalid_type"),
+    ({"language": "x" * 101}, 422, "language", "string_above_max_length"),
 ]
 FORM_FAULTS: list[tuple[dict[str, Any], int, str | None, str | None]] = [
     ({}, 400, "model", "missing_required_parameter"),
@@ -65,6 +66,8 @@ FORM_FAULTS: list[tuple[dict[str, Any], int, str | None, str | None]] = [
     ({"model": "ears", "temperature": "hot"}, 400, "temperature", "invalid_type"),
     ({"model": "ears", "temperature": "2"}, 422, "temperature", "decimal_above_max_value"),
     ({"model": "ears", "temperature": "nan"}, 422, "temperature", "decimal_above_max_value"),
+    ({"model": "ears", "language": "x" * 101}, 422, "language", "string_above_max_length"),
+    ({"model": "ears", "prompt": "x" * 100_001}, 422, "prompt", "string_above_max_length"),
     ({"model": "ears", "stream": "maybe"}, 400, "stream", "invalid_type"),
     ({"model": "ears", "stream": "true", "response_format": "srt"}, 400, "stream", "invalid_value"),
     ({"model": "ears", "timestamp_granularities[]": "word"}, 400, "timestamp_granularities", "invalid_value"),
@@ -160,6 +163,7 @@ class TestSpeech:
             (None, "", "audio/mpeg"), ("mp3", "application/octet-stream", "audio/mpeg"), ("wav", "", "audio/wav"),
             ("opus", "binary/octet-stream", "audio/ogg"), ("aac", "", "audio/aac"), ("flac", "", "audio/flac"),
             ("pcm", "", "audio/pcm"), ("wav", "audio/x-wav; rate=8000", "audio/x-wav"),
+            ("wav", "audio/<b>", "application/octet-stream"),
         ],
     )  # fmt: skip
     def test_the_answer_says_what_it_is(
