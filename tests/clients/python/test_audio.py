@@ -88,6 +88,14 @@ NO_RECORDINGS: list[tuple[Any, int, str]] = [
     (("a.wav", bytes(1000), "audio/wav"), 415, "unsupported_file_type"),
     (("a.wav", b"RIFF" + bytes(25 * 1024 * 1024), "audio/wav"), 413, "file_too_large"),
 ]
+HEARD = {"type": "transcript.text.delta", "delta": "Hello "}
+BAD_EVENTS: list[list[Any]] = [
+    ["{broken"],
+    ["[1]"],
+    [{"error": {"message": "no", "code": "x"}}],
+    ["x" * (5 * 2**20)],
+    [],
+]
 NO_TRANSCRIPTS: list[Any] = [
     {"words": []}, {"text": None}, {"text": "x", "segments": [{"text": "x"}]}, [], "x",
     {"text": "x", "segments": [{"text": 1, "start": 0, "end": 1}]},
@@ -549,6 +557,52 @@ def post(gateway: LiveGateway, data: Any = None, file: Any = None, path: str = "
 
 
 class TestTranscriptsFail:
+    def test_events_that_make_no_sense_are_the_providers_failure(
+        self, gateway: LiveGateway, provider: ScriptedProvider
+    ) -> None:
+        gateway.add_provider(provider, LISTENER, SPEAKER)
+        for events in BAD_EVENTS:
+            provider.on("whisper-up", sse(events))
+            provider.on("tts-up", sse(events))
+            heard = post(gateway, {"model": "ears", "stream": "true"}, recording())
+            spoken = gateway.http.post("/v1/audio/speech", json={**SAY, "stream_format": "sse"}, headers=gateway.auth())
+            for answer in (heard, spoken):
+                assert answer.status_code == 502, (events, answer.text)
+                assert check_error(answer.json())["code"] == "provider_not_working"
+        # After the first of them the same is told in the stream.
+        for begun, kind in (({"type": "speech.audio.delta", "audio": "SUQz"}, "speech"), (HEARD, "transcriptions")):
+            events = [begun, {"type": "speech.audio.delta", "audio": "?!"}, {"error": {"message": "x"}}]
+            provider.on("tts-up", sse(events))
+            provider.on("whisper-up", sse([begun, {"error": {"message": "x"}}]))
+            if kind == "speech":
+                body = {**SAY, "stream_format": "sse"}
+                answer = gateway.http.post("/v1/audio/speech", json=body, headers=gateway.auth())
+            else:
+                answer = post(gateway, {"model": "ears", "stream": "true"}, recording())
+            *_, last = answer.text.strip().split("\n\n")
+            assert (answer.status_code, "error" in json.loads(last.removeprefix("data: "))) == (200, True), answer.text
+
+    def test_a_refused_stream_has_its_status(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
+        gateway.add_provider(provider, LISTENER)
+        for refusal, status in ((error(400, "no"), 400), (error(429), 429), (raw(b"oops"), 502), (raw(b"5"), 502)):
+            provider.on("whisper-up", refusal)
+            assert post(gateway, {"model": "ears", "stream": "true"}, recording()).status_code == status
+        provider.on("whisper-up", raw(b'{"text": "%b"}' % (b"x" * 33 * 2**20)))
+        too_large = post(gateway, {"model": "ears", "stream": "true"}, recording())
+        assert (too_large.status_code, "too large" in too_large.text) == (502, True)
+        many = b'{"text": "x", "segments": [' + b"[]," * 600_000 + b"0]}"
+        provider.on("whisper-up", raw(many))
+        assert post(gateway, None, recording()).status_code == 502
+        provider.on("whisper-up", reply_json({"error": {"message": "no", "type": "invalid_request_error"}}))
+        assert post(gateway, None, recording()).status_code == 400
+
+    def test_words_that_nobody_timed_are_not_made_up(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
+        provider.on("whisper-up", reply_json(VERBOSE))
+        gateway.add_provider(provider, LISTENER)
+        data = {"model": "ears", "response_format": "verbose_json", "timestamp_granularities[]": "word"}
+        answer = post(gateway, data, recording())
+        assert (answer.status_code, check_error(answer.json())["param"]) == (400, "timestamp_granularities")
+
     def test_faults_name_their_parameter(self, gateway: LiveGateway, listener: ScriptedProvider) -> None:
         for data, status, param, code in FORM_FAULTS:
             answer = post(gateway, data, recording())
