@@ -13,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from g4fsite.health import known_migrations
+from gateway.engines.keeper import keeper
 from gateway.limiter import limiter
 from gateway.probes import probes
 from gateway.snapshot import store
@@ -53,6 +54,7 @@ def _start() -> None:
         writer.start()
         limiter.prepare()
         probes.start()
+        keeper.start()
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -60,6 +62,7 @@ def _start() -> None:
 
 def _stop() -> None:
     try:
+        keeper.stop()
         probes.stop()
         store.stop()
         writer.stop()

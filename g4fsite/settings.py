@@ -142,6 +142,7 @@ PROBE_SECONDS = env_int("PROBE_SECONDS", 15)
 FAILOVER_CONTENT_POLICY = env_bool("FAILOVER_CONTENT_POLICY")
 IGNORED_PROVIDERS = [name.lower() for name in env_list("G4F_IGNORED_PROVIDERS")]
 G4F_API_KEY = env_str("G4F_API_KEY")
+LOCAL_ENGINE_PYTHON = env_str("LOCAL_ENGINE_PYTHON") or sys.executable
 
 # Files behind addresses that callers give.
 FETCH_PORTS = frozenset(_fetch_ports())

@@ -102,6 +102,8 @@ def _headers(endpoint: Endpoint, credential: str, url: httpx.URL) -> dict[str, s
         headers["Authorization"] = f"Bearer {credential}"
     elif credential and endpoint.auth_style == "header":
         headers[endpoint.auth_name] = credential
+    elif credential and endpoint.auth_style == "cookies":
+        headers["Cookie"] = credential
     return headers
 
 

@@ -21,6 +21,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
 from gateway.adapters import usual_headers
+from gateway.engines import places
 from gateway.limits import REQUESTS, TOKENS, Limit
 from gateway.models import (
     CAPABILITIES,
@@ -98,6 +99,8 @@ class ProviderPolicy:
     needs_credential: bool
     credentials: tuple[tuple[int, str], ...] = field(repr=False, default=())
     unreadable: int = 0
+    gguf: str = ""
+    gguf_context: int | None = None
     models: dict[str, ModelPolicy] = field(repr=False, default_factory=dict)
 
     @property
@@ -169,6 +172,8 @@ def _load_keys(user_limits: dict[int, tuple[Limit, ...]]) -> dict[bytes, KeyPoli
 
 def endpoint_of(row: Provider) -> Endpoint:
     """The network side of a provider's row; also what `provider test` uses."""
+    if row.gguf:
+        return _engine_endpoint(row)
     return Endpoint(
         name=row.name,
         base_url=row.base_url.rstrip("/"),
@@ -178,13 +183,23 @@ def endpoint_of(row: Provider) -> Endpoint:
         allow_private=row.allow_private,
         auth_style=row.auth_style,
         auth_name=row.auth_name,
-        timeouts=Timeouts(
-            connect=row.connect_timeout,
-            total=row.timeout or settings.UPSTREAM_TIMEOUT,
-            first_event=row.first_event_timeout or settings.STREAM_FIRST_EVENT_SECONDS,
-            gap=row.gap_timeout or settings.STREAM_GAP_SECONDS,
-            stream_total=settings.STREAM_TOTAL_SECONDS,
-        ),
+        timeouts=_timeouts(row),
+    )
+
+
+def _engine_endpoint(row: Provider) -> Endpoint:
+    """llama.cpp on this machine, wherever it listens; port 0 until it was started once."""
+    place = places.read(row.pk) or places.Place(0, "")
+    return Endpoint(row.name, place.base_url, allow_private=True, timeouts=_timeouts(row))
+
+
+def _timeouts(row: Provider) -> Timeouts:
+    return Timeouts(
+        connect=row.connect_timeout,
+        total=row.timeout or settings.UPSTREAM_TIMEOUT,
+        first_event=row.first_event_timeout or settings.STREAM_FIRST_EVENT_SECONDS,
+        gap=row.gap_timeout or settings.STREAM_GAP_SECONDS,
+        stream_total=settings.STREAM_TOTAL_SECONDS,
     )
 
 
@@ -196,14 +211,18 @@ def _headers(row: Provider) -> tuple[tuple[str, str], ...]:
 
 
 def _provider(row: Provider) -> ProviderPolicy:
-    readable, unreadable = [], 0
+    place = places.read(row.pk) if row.gguf else None
+    readable, unreadable = [(0, place.key)] if place else [], 0
     for credential in row.credentials.all():
         if not credential.enabled:
             continue
         try:
-            readable.append((credential.pk, credential.secret.reveal()))
+            sent = credential.sent()
         except SecretUnreadable:
             unreadable += 1
+        else:
+            # Cookies may all have expired.
+            readable += [(credential.pk, sent)] if sent else []
     return ProviderPolicy(
         id=row.pk,
         name=row.name,
@@ -218,9 +237,11 @@ def _provider(row: Provider) -> ProviderPolicy:
         default_model=row.default_model,
         endpoint=endpoint_of(row),
         created=int(row.created_at.timestamp()),
-        needs_credential=row.auth_style != Provider.Auth.NONE and row.adapter != "demo",
+        needs_credential=row.auth_style != Provider.Auth.NONE and row.adapter not in ("demo", "local"),
         credentials=tuple(readable),
         unreadable=unreadable,
+        gguf=row.gguf,
+        gguf_context=row.gguf_context,
     )
 
 

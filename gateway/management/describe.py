@@ -61,6 +61,8 @@ def describe_provider(row: Provider) -> dict[str, Any]:
         "connect_timeout": row.connect_timeout,
         "first_event_timeout": row.first_event_timeout,
         "gap_timeout": row.gap_timeout,
+        "gguf": row.gguf,
+        "gguf_context": row.gguf_context,
         "docs_url": row.docs_url,
         "credentials": [describe_credential(item) for item in row.credentials.all()],
         "models": [describe_model(item) for item in row.models.all()],

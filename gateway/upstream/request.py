@@ -121,6 +121,8 @@ def _headers(endpoint: Endpoint, credential: str, *, stream: bool) -> dict[str, 
         headers["authorization"] = f"Bearer {credential}"
     elif credential and endpoint.auth_style == "header":
         headers[endpoint.auth_name.lower()] = credential
+    elif credential and endpoint.auth_style == "cookies":
+        headers["cookie"] = credential
     for name in ("content-length", "transfer-encoding", "connection"):
         headers.pop(name, None)
     if not all(NAME.match(name) and not UNSAFE.search(value) for name, value in headers.items()):

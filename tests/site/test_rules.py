@@ -18,6 +18,8 @@ NETWORK = {"aiohttp", "aiohappyeyeballs", "http", "httpx", "httptools", "request
 MAY = {
     "gateway/upstream/connection.py": "one connection to a provider",
     "gateway/upstream/pool.py": "makes those connections",
+    "gateway/engines/child.py": "hands llama.cpp the socket on which it listens",
+    "gateway/engines/engine.py": "binds a port of this machine for llama.cpp",
     "gateway/discovery.py": "asks a provider on an operator's behalf",
     "media/fetch.py": "fetches what callers give addresses of",
     "g4fsite/server.py": "listens",

@@ -50,6 +50,10 @@ KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
     "faketime": (lambda: bool(FAKETIME), "install the package faketime"),
     "console script": (CONSOLE_SCRIPT.exists, "run `make install`"),
     "langchain": (LANGCHAIN_PYTHON.exists, "run tests/clients/langchain/install.sh"),
+    "speech": (
+        lambda: any(ENGINE_PYTHON.parent.parent.glob("lib/python*/site-packages/espeakng_loader")),
+        "run tests/engine/install.sh",
+    ),
     "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
 }
 
