@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import wraps
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import TO_FIELD_VAR
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import LogoutView, redirect_to_login
-from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.db import DataError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import resolve_url
@@ -24,17 +25,19 @@ from g4fsite.pages import database_away
 from gateway.overview import PERIODS, overview
 from gateway.route_page import may_explain, route_context
 
+ROW = re.compile(r"[0-9]{1,18}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 log = logging.getLogger(__name__)
 
 
 def is_readable(request: HttpRequest) -> bool:
-    """False for what Django's admin would fail over. Every row in this admin is named by a number."""
+    """False for what Django's admin would fail over. Every row in this admin is named by a number or a UUID."""
     # PostgreSQL takes no NUL in text, and any column may be named in a list's query.
     if any("\x00" in text for name, values in request.GET.lists() for text in (name, *values)):
         return False
     fields = {*request.GET.getlist(TO_FIELD_VAR), *request.POST.getlist(TO_FIELD_VAR)}
     chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    return fields <= {"", "id"} and all(text.isascii() and text.isdigit() and len(text) <= 18 for text in chosen)
+    return fields <= {"", "id"} and all(ROW.fullmatch(text) for text in chosen)
 
 
 def is_list(request: HttpRequest) -> bool:
@@ -59,6 +62,9 @@ class GatewayAdminSite(AdminSite):
                 raise BadRequest
             try:
                 answer: HttpResponseBase = inner(request, *args, **kwargs)
+            except ValidationError as error:
+                # A number where rows have UUIDs.
+                raise BadRequest from error
             except (ValueError, OverflowError, DataError, OperationalError) as error:
                 # Any lookup may stand in a list's query, and some take a value only to fail in the database.
                 if not is_list(request) or database_away(error):

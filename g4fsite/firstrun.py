@@ -68,8 +68,8 @@ def ensure_demo() -> None:
         provider=provider,
         public_id="demo",
         defaults={
-            **dict.fromkeys(("chat", "tools", "json", "embeddings"), True),
-            **dict.fromkeys(("vision", "image", "audio", "video", "reasoning"), False),
+            **dict.fromkeys(("chat", "tools", "json", "embeddings", "image"), True),
+            **dict.fromkeys(("vision", "audio", "video", "reasoning"), False),
         },
     )
 

@@ -1,4 +1,5 @@
-"""What runs beside the requests of one process: the configuration's watcher, the usage writer, the probes.
+"""What runs beside the requests of one process: the configuration's watcher, the usage writer, the probes, the
+sweeper of files.
 
 The server's lifespan starts and stops it; servers without one (daphne) start it with the first request.
 """
@@ -20,6 +21,7 @@ from gateway.snapshot import store
 from gateway.surfaces.exchange import Receive, Scope, Send
 from gateway.upstream import upstream
 from gateway.usage import writer
+from media.sweep import sweeper
 
 # Objects made and not yet freed before the collector looks: Python's default of 700 is for small programs.
 GC_THRESHOLD = 20_000
@@ -55,6 +57,7 @@ def _start() -> None:
         limiter.prepare()
         probes.start()
         keeper.start()
+        sweeper.start()
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -63,6 +66,7 @@ def _start() -> None:
 def _stop() -> None:
     try:
         keeper.stop()
+        sweeper.stop()
         probes.stop()
         store.stop()
         writer.stop()

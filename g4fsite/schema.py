@@ -8,6 +8,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from gateway.surfaces.anthropic import openapi as anthropic
 from gateway.surfaces.audio import openapi as audio
+from gateway.surfaces.openai import picture_openapi as pictures
 from gateway.surfaces.openai.openapi import COMPONENTS, PATHS
 from gateway.surfaces.responses import openapi as responses
 
@@ -22,10 +23,10 @@ def add_streamed_routes(result: dict[str, Any], generator: Any, request: Any, pu
     """A drf-spectacular post-processing hook."""
     # A slash at the end is forgiven, not documented.
     result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()}
-    result["paths"] |= PATHS | anthropic.PATHS | responses.PATHS | audio.PATHS
+    result["paths"] |= PATHS | pictures.PATHS | anthropic.PATHS | responses.PATHS | audio.PATHS
     components = result.setdefault("components", {})
     components.setdefault("schemas", {}).update(
-        COMPONENTS | anthropic.COMPONENTS | responses.COMPONENTS | audio.COMPONENTS
+        COMPONENTS | pictures.COMPONENTS | anthropic.COMPONENTS | responses.COMPONENTS | audio.COMPONENTS
     )
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},

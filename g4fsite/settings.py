@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -163,6 +165,40 @@ MEDIA_QUOTA_BYTES = env_int("MEDIA_QUOTA_BYTES", 2 * 1024 * 1024 * 1024)
 MEDIA_QUOTA_FILES = env_int("MEDIA_QUOTA_FILES", 10_000)
 MEDIA_URL_SECONDS = env_int("MEDIA_URL_SECONDS", 3600, low=1)
 MEDIA_STORAGE = env_choice("MEDIA_STORAGE", "file", ("file", "s3"))
+S3_BUCKET = env_str("S3_BUCKET")
+S3_PREFIX = env_str("S3_PREFIX").strip("/")
+S3_ENDPOINT = env_str("S3_ENDPOINT").rstrip("/")
+S3_REGION = env_str("S3_REGION")
+S3_ACCESS_KEY = env_str("S3_ACCESS_KEY")
+S3_SECRET_KEY = env_str("S3_SECRET_KEY")
+
+
+def _s3_options() -> dict[str, Any]:
+    if find_spec("storages") is None or find_spec("boto3") is None:
+        raise ImproperlyConfigured('MEDIA_STORAGE=s3 needs more libraries. Install them with `make run EXTRAS="s3"`.')
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", S3_BUCKET):
+        raise ImproperlyConfigured(f"MEDIA_STORAGE=s3 needs S3_BUCKET, the name of a bucket, not {S3_BUCKET!r}.")
+    if S3_ENDPOINT and not re.fullmatch(r"https?://[^/@\s?#]+", S3_ENDPOINT):
+        # Not quoted: it may hold a password.
+        raise ImproperlyConfigured("S3_ENDPOINT must be scheme, host and port, such as https://s3.example.com:9000.")
+    if bool(S3_ACCESS_KEY) != bool(S3_SECRET_KEY):
+        raise ImproperlyConfigured("Set both S3_ACCESS_KEY and S3_SECRET_KEY, or neither to use those of the machine.")
+    return {
+        "bucket_name": S3_BUCKET,
+        "location": S3_PREFIX,
+        "endpoint_url": S3_ENDPOINT or None,
+        "region_name": S3_REGION or ("us-east-1" if S3_ENDPOINT else None),
+        **({"access_key": S3_ACCESS_KEY, "secret_key": S3_SECRET_KEY} if S3_ACCESS_KEY else {}),
+    }
+
+
+def _media_storage() -> dict[str, Any]:
+    if MEDIA_STORAGE == "s3":
+        return {"BACKEND": "media.s3.ObjectStorage", "OPTIONS": _s3_options()}
+    # What users store is for no other account of the machine.
+    modes = {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700}
+    return {"BACKEND": "media.storages.FolderStorage", "OPTIONS": modes}
+
 
 # Operation.
 METRICS_TOKEN = env_str("METRICS_TOKEN")
@@ -368,11 +404,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 MEDIA_ROOT = DATA_DIR / "media"
 STORAGES = {
-    "default": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        # What users store is for no other account of the machine.
-        "OPTIONS": {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o700},
-    },
+    "default": _media_storage(),
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG or TESTING

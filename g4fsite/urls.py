@@ -15,6 +15,7 @@ from g4fsite import health
 from g4fsite.setup import SetupView
 from gateway.surfaces.openai.urls import urlpatterns as openai_urlpatterns
 from gateway.surfaces.responses.urls import urlpatterns as responses_urlpatterns
+from media.urls import urlpatterns as media_urlpatterns
 
 handler400 = "g4fsite.pages.bad_request"
 handler403 = "g4fsite.pages.permission_denied"
@@ -36,6 +37,7 @@ urlpatterns = [
     path("accounts/", include("allauth.account.urls")),
     path("setup/<str:token>/", SetupView.as_view(), name="setup"),
     *([path("", include("conversations.urls"))] if settings.GUI else [path("", no_gui)]),
+    *media_urlpatterns,
     # Before those that end in "unknown URL".
     *responses_urlpatterns,
     *openai_urlpatterns,

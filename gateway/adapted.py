@@ -8,12 +8,14 @@ from gateway.adapters.audio import Audio
 from gateway.adapters.base import Adapter
 from gateway.adapters.calls import Calls
 from gateway.adapters.over_chat import OverChat
+from gateway.adapters.pictures import Pictures
 from gateway.audio import SpeechRequest, TranscriptionRequest
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest
 from gateway.completions import CompletionRequest
 from gateway.emulation import emulated
 from gateway.events import Event
+from gateway.pictures import PictureRequest
 from gateway.targets import Target
 from gateway.upstream import Upstream
 
@@ -22,6 +24,8 @@ def adapted(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
     """For requests or targets that are not `plain`; all others go to their adapter directly."""
     if isinstance(chat, CallRequest):
         return Calls(adapter)
+    if isinstance(chat, PictureRequest):
+        return Pictures(adapter)
     if isinstance(chat, (SpeechRequest, TranscriptionRequest)):
         return Audio(adapter)
     if isinstance(chat, CompletionRequest):

@@ -157,6 +157,8 @@ class ChatRequest:
     preferences: Preferences | None = None
     # Models that may answer when `model` does not.
     fallbacks: tuple[str, ...] = ()
+    # Pictures in the answer are stored and told by their addresses; False: they come whole.
+    keep_media: bool = True
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

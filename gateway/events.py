@@ -94,6 +94,8 @@ class Usage:
     # Of text that was spoken, and of sound that was heard.
     characters: int | None = None
     audio_seconds: float | None = None
+    # Pictures that were made.
+    images: int | None = None
 
     @property
     def total_tokens(self) -> int:

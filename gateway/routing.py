@@ -114,16 +114,22 @@ def _refused(model: ModelPolicy, flag: str) -> bool:
     return model.flags.get(flag, model.flags.get("audio")) is False
 
 
+def never_draws(model: ModelPolicy) -> bool:
+    return model.flags.get("image") is False
+
+
 # What is known of a model may forbid an operation; what is unknown does not.
 UNFIT = {
     "chat": embeds_only,
     "embeddings": never_embeds,
+    "images": never_draws,
     "speech": never_speaks,
     "transcriptions": never_listens,
     "translations": never_listens,
 }
 # By which flags a model that nobody named is chosen: those of the first that any model has.
 CHOSEN_BY = {
+    "images": ("image",),
     "speech": ("speech", "audio"),
     "transcriptions": ("transcription", "audio"),
     "translations": ("transcription", "audio"),

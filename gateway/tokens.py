@@ -49,6 +49,7 @@ def summed(parts: Sequence[Usage]) -> Usage:
         _known([part.cache_write_tokens for part in parts]),
         _known([part.characters for part in parts]),
         _known([part.audio_seconds for part in parts]),
+        _known([part.images for part in parts]),
     )
 
 

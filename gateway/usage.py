@@ -66,6 +66,11 @@ def cost_of(prices: Iterable[PricePolicy], usage: Usage, at: float) -> tuple[int
                 + (usage.completion_tokens - reasoning) * price.output
                 + reasoning * (price.output if price.reasoning is None else price.reasoning)
             )
+            if usage.images:
+                if price.image is None and usage.estimated:
+                    # Nobody counted tokens, and nobody said what a picture costs.
+                    return price.id, None
+                total += usage.images * (price.image or 0)
             if usage.characters:
                 total += usage.characters * (price.character or 0)
             if usage.audio_seconds:
@@ -198,6 +203,7 @@ class Tally:
             "reasoning_tokens": usage.reasoning_tokens,
             "characters": usage.characters,
             "audio_seconds": usage.audio_seconds,
+            "images": usage.images,
             "estimated": usage.estimated,
             "price_id": price_id,
             "cost": None if cost is None else min(cost, MAX_TOKENS_STORED),

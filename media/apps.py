@@ -10,6 +10,7 @@ from django.conf import settings
 
 class MediaConfig(AppConfig):
     name = "media"
+    verbose_name = "Files"
 
     def ready(self) -> None:
         from media import store  # noqa: F401 - importing registers its signals

@@ -38,6 +38,7 @@ from media.models import Blob, Bucket, Quota, StoredFile
 logger = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
+MAX_LABEL = 255
 FREE_BYTES = 1024**3
 FREE_SHARE = 0.05
 EXTENSIONS = {
@@ -70,7 +71,8 @@ EXTENSIONS = {
     "text/xml": "xml",
 }
 NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
-HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+# Controls, halves of characters, and what reverses or hides text: a name with them would pass for another.
+HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -134,8 +136,9 @@ def opened_blob(blob: Blob) -> IO[bytes]:
         return default_storage.open(blob.path)
     except FileNotFoundError:
         raise FileMissing from None
-    except OSError as error:
-        raise StorageAway("The file cannot be read now.") from error
+    except Exception as error:
+        # Each storage fails in its own way.
+        raise StorageAway("The file cannot be read now. Try again later.") from error
 
 
 def remove(stored: StoredFile) -> None:
@@ -341,7 +344,11 @@ def _name(text: str, content_type: str) -> str:
 
 def _label(text: str) -> str:
     """The last part of a name, as long as a column may be, without what would end or hide it."""
-    return HIDDEN.sub("", text.replace("\\", "/").rpartition("/")[2])[:255] or "file"
+    name = HIDDEN.sub("", text.replace("\\", "/").rpartition("/")[2]).strip() or "file"
+    stem, dot, extension = name.rpartition(".")
+    if len(name) <= MAX_LABEL or not stem or len(extension) > 20:
+        return name[:MAX_LABEL]
+    return stem[: MAX_LABEL - 1 - len(extension)] + dot + extension
 
 
 @contextmanager

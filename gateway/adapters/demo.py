@@ -16,12 +16,15 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
+from gateway.adapters import demo_pictures
 from gateway.adapters.calls import Embedded
+from gateway.adapters.pictures import Drawing
 from gateway.adapters.samples import QUESTION_READ, Sampler
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest, Message, Tool
 from gateway.errors import UpstreamRejected
 from gateway.events import Event, Finished, TextDelta, ToolCallDelta, Usage
+from gateway.pictures import PictureRequest
 from gateway.targets import Target
 from gateway.upstream import Upstream
 
@@ -80,6 +83,9 @@ class DemoAdapter:
             yield event
             if not isinstance(event, (Finished, Usage)):
                 await asyncio.sleep(PACE_SECONDS)
+
+    async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
+        return await asyncio.to_thread(demo_pictures.draw, target, request)
 
     async def embed(self, upstream: Upstream, target: Target, request: CallRequest) -> Embedded:
         size, inputs = request.body.get("dimensions") or DIMENSIONS, request.inputs()

@@ -13,19 +13,21 @@ from typing import Any
 
 import orjson
 
-from gateway.adapters import openai_events
+from gateway.adapters import openai_events, openai_pictures
 from gateway.adapters.base import Adapter
 from gateway.adapters.calls import shaped, usage_body, used
 from gateway.adapters.failures import from_object, from_reply
 from gateway.adapters.openai_audio import OpenAIAudio
 from gateway.adapters.openai_dialect import plain_body
+from gateway.adapters.pictures import Drawing, drawn_in_chat, image_config, repeated
 from gateway.adapters.sse import NEWLINE, EventSplitter, EventTooLarge, payload
 from gateway.adapters.translated import Records, relayed
 from gateway.calls import EMBEDDINGS, MODERATIONS, RERANK, CallRequest
 from gateway.chat import ChatRequest, has_too_many_values
-from gateway.errors import UpstreamBroken, UpstreamError
+from gateway.errors import UpstreamBroken, UpstreamError, UpstreamRejected
 from gateway.events import Event, RawChunks, RawClosing, RawReply
 from gateway.nested import rewritten
+from gateway.pictures import PictureRequest
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
 
@@ -81,6 +83,24 @@ class OpenAIChatAdapter(OpenAIAudio):
             raise
         stream.finish()
         yield reader.closing()
+
+    async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
+        try:
+            return await openai_pictures.draw(upstream, target, request)
+        except openai_pictures.NoRoute as missing:
+            # Some have models that draw, but no route for it (OpenRouter).
+            more = image_config(request)
+
+            async def once(_: int) -> Drawing:
+                return await drawn_in_chat(self, upstream, target, request, more)
+
+            try:
+                return await repeated(request, once)
+            except UpstreamRejected as error:
+                raise missing if error.status in openai_pictures.NO_ROUTE else error from None
+
+    def draw_stream(self, upstream: Upstream, target: Target, request: PictureRequest) -> AsyncGenerator[Event, None]:
+        return openai_pictures.draw_stream(upstream, target, request)
 
     async def call(self, upstream: Upstream, target: Target, request: CallRequest) -> Sequence[Event]:
         path, sent = CALL_PATHS[request.operation], {**request.body, "model": target.upstream_model}

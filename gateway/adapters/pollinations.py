@@ -6,28 +6,50 @@ Written from the published documentation. The base URL is the host, because pict
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, urlencode
 
-from gateway.adapters import openai_events
+from gateway.adapters import openai_events, openai_pictures
+from gateway.adapters.failures import from_reply
 from gateway.adapters.openai_audio import OpenAIAudio
 from gateway.adapters.openai_dialect import plain_body
+from gateway.adapters.pictures import Drawing, picture_from, repeated
 from gateway.adapters.translated import UNREADABLE, AnswerReader, TranslatedAdapter
 from gateway.adapters.unsupported import effort_of, refuse
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken
 from gateway.events import Event
+from gateway.pictures import PictureRequest
 from gateway.targets import Target
+from gateway.upstream import Upstream
 
 CHAT = "/v1/chat/completions"
 # The first would be dropped without a word; the other has no event.
 REFUSED = ("n", "logprobs", "top_logprobs")
 # Said in other words, or ours alone.
+# Of a picture that is asked for by its address.
+IN_QUERY = (
+    "seed",
+    "negative_prompt",
+    "quality",
+    "guidance_scale",
+    "enhance",
+    "safe",
+    "transparent",
+    "nologo",
+    "private",
+)
 REPLACED = frozenset(("max_completion_tokens", "reasoning", "stream_options"))
 
 
 class PollinationsAdapter(OpenAIAudio, TranslatedAdapter):
     label = "Pollinations"
     audio_path = "/v1/audio"
+
+    async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
+        """One picture a request: more than one is left out without a word."""
+        return await repeated(request, lambda number: _drawn(upstream, target, _single(request, number)))
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return CHAT
@@ -56,6 +78,38 @@ class PollinationsAdapter(OpenAIAudio, TranslatedAdapter):
 
     def reader(self, target: Target) -> AnswerReader:
         return Chunks(target)
+
+
+def _single(request: PictureRequest, number: int) -> PictureRequest:
+    """The `number`th of several pictures: the same seed would give the same picture."""
+    body = {name: value for name, value in request.body.items() if name != "n"}
+    if number and body.get("seed") is not None:
+        body["seed"] += number
+    if body.get("private") is None:
+        body["private"] = True
+    return replace(request, body=body)
+
+
+async def _drawn(upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
+    try:
+        return await openai_pictures.draw(upstream, target, request, "/v1")
+    except openai_pictures.NoRoute:
+        if request.pictures:
+            raise
+    # The older way: a picture is the answer itself.
+    reply = await upstream.get(target, _image_path(target, request))
+    if reply.status != 200:
+        raise from_reply(target, reply)
+    return Drawing([picture_from(target, reply.body)])
+
+
+def _image_path(target: Target, request: PictureRequest) -> str:
+    size = request.size()
+    said = {"width": size[0], "height": size[1]} if size else {}
+    said |= {name: request.body[name] for name in IN_QUERY if request.body.get(name) is not None}
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in said.items()}
+    prompt = quote(request.prompt.encode("utf-8", "replace"), safe="")
+    return f"/image/{prompt}?{urlencode({'model': target.upstream_model, **texts})}"
 
 
 class Chunks(openai_events.ChunkEvents):

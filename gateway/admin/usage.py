@@ -119,7 +119,7 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fields = (
         "request_id", "created_at", "outcome", "error_code", "who", "key", "provider_name", "model", "requested_model",
         "surface", "stream", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "characters",
-        "audio_seconds", "estimated", "spent", "rate", "first_word", "took", "tried",
+        "audio_seconds", "images", "estimated", "spent", "rate", "first_word", "took", "tried",
     )  # fmt: skip
     readonly_fields = fields
 

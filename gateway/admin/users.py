@@ -8,8 +8,11 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 
 from gateway.models import UserLimits
+from media.models import Quota
+from media.store import usage_of
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
@@ -27,9 +30,24 @@ class UserLimitsInline(admin.StackedInline):  # type: ignore[type-arg]
     fields = (("requests_per_minute", "tokens_per_minute"),)
 
 
+class QuotaInline(admin.StackedInline):  # type: ignore[type-arg]
+    """How much the user may keep, beside how much there is."""
+
+    model = Quota
+    can_delete = False
+    verbose_name = "Files"
+    fields = (("max_bytes", "max_files"), "used")
+    readonly_fields = ("used",)
+
+    @admin.display(description="Used now")
+    def used(self, quota: Quota) -> str:
+        size, count = usage_of(quota.user_id)
+        return f"{filesizeformat(size)} in {count:,} file{'' if count == 1 else 's'}"
+
+
 @admin.register(User)
 class GatewayUserAdmin(UserAdmin):  # type: ignore[type-arg]
-    inlines = (UserLimitsInline,)
+    inlines = (UserLimitsInline, QuotaInline)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return self.inlines if obj else ()

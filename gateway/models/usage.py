@@ -49,6 +49,7 @@ class UsageEvent(models.Model):
     reasoning_tokens = models.BigIntegerField(null=True)
     characters = models.BigIntegerField(null=True, help_text="Of text that was spoken.")
     audio_seconds = models.FloatField("seconds of sound", null=True, help_text="Of recordings that were transcribed.")
+    images = models.BigIntegerField(null=True, help_text="Pictures that were made.")
     estimated = models.BooleanField(default=False, help_text="Tokens were counted by the gateway, not by the provider.")
     price = models.ForeignKey(
         "gateway.Price", null=True, on_delete=models.SET_NULL, db_constraint=False, db_index=False, related_name="+"

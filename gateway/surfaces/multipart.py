@@ -34,9 +34,9 @@ _threads = ThreadPoolExecutor(4, "uploads")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes and counts. The size of the whole body is the edge's to bound."""
+    """Bytes and counts; a file has MAX_FILE_BYTES. The size of the whole body is the edge's to bound."""
 
-    file_bytes: int = 25 * 1024 * 1024
+    file_bytes: int = field(default_factory=lambda: int(settings.MAX_FILE_BYTES))
     files: int = 50
     fields: int = 1000
     field_bytes: int = 1024 * 1024
@@ -161,7 +161,9 @@ class FormReader:
         except FormParserError as error:
             raise malformed(f"{str(error)[:200]}.") from None
         except OSError:
-            raise GatewayError("The server has no room for the upload.", status=507, code="storage_full") from None
+            raise GatewayError(
+                "The server has no room for the upload.", status=507, code="insufficient_storage"
+            ) from None
 
     def finish(self) -> Form:
         if not self._ended:
@@ -204,7 +206,7 @@ class FormReader:
         if len(self.form.files) >= self._bounds.files:
             raise too_many(f"The form has more than {self._bounds.files} files.", self._field[:100])
         kind = self._headers.get(b"content-type", b"application/octet-stream").decode("latin-1")
-        spool = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 - the form closes it
+        spool = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=str(settings.FILE_UPLOAD_TEMP_DIR))  # noqa: SIM115 - the form closes it
         self._upload = Upload(self._field, clean_name(name), kind[:255], cast("IO[bytes]", spool))
         self.form.files.append(self._upload)
 

@@ -17,7 +17,7 @@ from gateway.authentication import Principal, authenticate_scope
 from gateway.breaker import breaker
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, ServerStopping
-from gateway.events import Event, Failed, Usage
+from gateway.events import Event, Failed, MediaOutput, Usage
 from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
 from gateway.routing import targets_of
@@ -70,6 +70,16 @@ class PlainEncoder(Protocol):
 FinishedHook = Callable[[ChatRequest, Principal, StreamEncoder | PlainEncoder], Awaitable[None]]
 
 
+# Once a plain answer is known, before its body is made. Raises GatewayError.
+CompletedHook = Callable[[Exchange, ChatRequest, Principal, PlainEncoder], Awaitable[None]]
+
+
+# A picture or a sound in an answer, and who made it: what the caller gets in its place.
+KeepHook = Callable[[Exchange, ChatRequest, Principal, Target, MediaOutput], Awaitable[Event]]
+# Events that are more than their encoding.
+NOTABLE = frozenset((Failed, MediaOutput))
+
+
 class Surface:
     """One protocol that callers speak. `name` stands in usage rows behind the door's (`v1.chat`).
 
@@ -82,6 +92,8 @@ class Surface:
     # A surface that keeps something between requests has these; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
+    completed: CompletedHook | None = None
+    keep: KeepHook | None = None
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         """The body, and what the path says. Raises BadRequest."""
@@ -231,7 +243,11 @@ class Surface:
         events = await relay.complete(upstream, chat, targets, tally)
         try:
             for event in events:
+                if type(event) is MediaOutput and self.keep is not None and tally.target is not None:
+                    event = await self.keep(exchange, chat, principal, tally.target, event)  # noqa: PLW2901
                 encoder.take(event)
+            if self.completed is not None:
+                await self.completed(exchange, chat, principal, encoder)
             body = encoder.body()
         finally:
             tally.usage = encoder.usage
@@ -253,9 +269,12 @@ class Surface:
         failure: GatewayError | None = None
         async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
             async for event in events:
-                if isinstance(event, Failed):
-                    failure = event.error
-                    note(exchange.scope, failure)
+                if type(event) in NOTABLE:
+                    if isinstance(event, Failed):
+                        failure = event.error
+                        note(exchange.scope, failure)
+                    elif isinstance(event, MediaOutput) and self.keep is not None and tally.target is not None:
+                        event = await self.keep(exchange, chat, principal, tally.target, event)  # noqa: PLW2901
                 data = encoder.encode(event)
                 if data and not exchange.wrote(data):
                     await exchange.write(data)

@@ -38,7 +38,7 @@ PAGES = (
     "/admin/gateway/modelalias/add/", "/admin/gateway/apikey/", "/admin/gateway/apikey/add/",
     "/admin/gateway/usageevent/", "/admin/route/", "/admin/route/?model=default",
     "/admin/auth/user/", "/admin/auth/user/add/", "/admin/auth/group/add/", "/admin/password_change/", "/",
-    "/accounts/password/change/", "/accounts/logout/",
+    "/accounts/password/change/", "/accounts/logout/", "/admin/media/storedfile/",
 )  # fmt: skip
 
 OBJECTS = {"provider": Provider, "providermodel": ProviderModel, "apikey": ApiKey}

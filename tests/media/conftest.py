@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from tests.support import services
+from tests.support.s3 import S3Server
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (64, 48), **options: Any) -> bytes:
@@ -24,14 +29,25 @@ def picture_fixture() -> Callable[..., bytes]:
     return picture
 
 
-@pytest.fixture
-def stored_paths(settings: Any, tmp_path: Any) -> Callable[[], list[str]]:
-    """What is in the storage, which is this test's own folder, or a prefix of its own where there is a server."""
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    services.require("s3")
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.s3)])
+def stored_paths(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) -> Callable[[], list[str]]:
+    """Lists what is in the storage, which is this test's own: a folder, and once more a place on an S3 server."""
     from django.core.files.storage import default_storage
 
-    settings.MEDIA_ROOT = tmp_path / "media"
     settings.FILE_UPLOAD_TEMP_DIR = tmp_path / "uploads"
     settings.FILE_UPLOAD_TEMP_DIR.mkdir()
+    settings.MEDIA_STORAGE = request.param
+    settings.MEDIA_ROOT = tmp_path / "media"
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3_server")
+        settings.STORAGES = {**settings.STORAGES, "default": server.storage(uuid.uuid4().hex)}
 
     def listed(folder: str = "") -> list[str]:
         try:

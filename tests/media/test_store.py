@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
@@ -11,9 +13,9 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from media.errors import FileTooLarge, QuotaExceeded, StorageAway, UnknownType
+from media.errors import FileTooLarge, QuotaExceeded, StorageAway, StorageFull, UnknownType
 from media.models import Blob, Bucket, Quota, StoredFile
-from media.store import keep, opened, remove, usage_of
+from media.store import keep, opened, remove, temporary, usage_of
 from media.sweep import sweep
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -198,4 +200,70 @@ class TestWhatIsLeftBehind:
         Blob.objects.update(changed_at=timezone.now() - timedelta(hours=1))
         sweep()
         assert Blob.objects.count() == 0
+        assert usage_of(alice.pk) == (0, 0)
+
+    def test_temporary_files_of_processes_that_died_go(self, settings: Any) -> None:
+        old, fresh = (settings.FILE_UPLOAD_TEMP_DIR / name for name in ("old.upload", "fresh.upload"))
+        for path in (old, fresh):
+            path.write_bytes(b"half")
+        os.utime(old, (time.time() - 60, time.time() - 60))
+        assert sweep() == 1
+        assert list(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) == [fresh]
+
+    def test_files_on_their_way_have_no_name(self, settings: Any) -> None:
+        with temporary() as file:
+            file.write(b"half")
+            assert list(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) == []
+
+    def test_the_server_sweeps_by_itself(self, alice: Any, monkeypatch: Any, stored_paths: Any) -> None:
+        from media import sweep as sweeping
+
+        monkeypatch.setattr(sweeping, "SWEEP_SECONDS", 0.01)
+        text(alice)
+        Blob.objects.update(owner=None)
+        StoredFile.objects.all()._raw_delete(connection.alias)
+        sweeping.sweeper.start()
+        try:
+            deadline = time.monotonic() + 10
+            while stored_paths() and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:
+            sweeping.sweeper.stop()
+        assert stored_paths() == []
+
+    def test_a_write_that_took_too_long_is_not_taken_for_done(self, alice: Any, monkeypatch: Any) -> None:
+        """The sweeper of another process was there in between."""
+        from media import store
+
+        def slowly(blob: Blob, file: Any) -> None:
+            Blob.objects.filter(pk=blob.pk).update(changed_at=timezone.now() - timedelta(hours=1))
+            sweep()
+
+        monkeypatch.setattr(store, "write", slowly)
+        with pytest.raises(StorageAway):
+            text(alice)
+        assert StoredFile.objects.count() == Blob.objects.count() == 0
+
+    def test_a_disk_that_is_nearly_full_takes_nothing(self, alice: Any, monkeypatch: Any) -> None:
+        from media import store
+
+        monkeypatch.setattr(store, "FREE_BYTES", 2**70)
+        monkeypatch.setattr(store, "FREE_SHARE", 1.1)
+        with pytest.raises(StorageFull):
+            text(alice)
+
+    def test_a_disk_that_is_full_is_said_to_be(self, alice: Any, stored_paths: Any, settings: Any) -> None:
+        if settings.MEDIA_STORAGE != "file":
+            pytest.skip("the disk of this machine")
+        import resource
+
+        data = b"x" * 200_000
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            with pytest.raises(StorageFull):
+                keep(alice.pk, data, label="a.txt", source="upload")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert stored_paths() == []
         assert usage_of(alice.pk) == (0, 0)

@@ -13,7 +13,19 @@ from django.db import connection
 from tests.support.services import ROOT
 
 APPS = ("g4fsite", "gateway", "conversations", "media")
-NETWORK = {"aiohttp", "aiohappyeyeballs", "http", "httpx", "httptools", "requests", "socket", "ssl", "urllib3"}
+NETWORK = {
+    "aiohttp",
+    "aiohappyeyeballs",
+    "boto3",
+    "botocore",
+    "http",
+    "httpx",
+    "httptools",
+    "requests",
+    "socket",
+    "ssl",
+    "urllib3",
+}
 # What each of them has to do with the network; docs/architecture.md names those that lead outside.
 MAY = {
     "gateway/upstream/connection.py": "one connection to a provider",
@@ -21,6 +33,7 @@ MAY = {
     "gateway/engines/child.py": "hands llama.cpp the socket on which it listens",
     "gateway/engines/engine.py": "binds a port of this machine for llama.cpp",
     "gateway/discovery.py": "asks a provider on an operator's behalf",
+    "media/s3.py": "keeps files in the operator's S3 storage",
     "media/fetch.py": "fetches what callers give addresses of",
     "g4fsite/server.py": "listens",
     "g4fsite/stopping.py": "takes over what the kernel accepted before the port closes",

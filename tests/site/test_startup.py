@@ -40,6 +40,8 @@ BAD_SETTINGS = {
     "a port that is none": ({"FETCH_PORTS": "80,https"}, "FETCH_PORTS must list ports"),
     "an origin without scheme": ({"CORS_ALLOWED_ORIGINS": "example.com"}, "CORS_ALLOWED_ORIGINS must list origins"),
     "an origin with a path": ({"CSRF_TRUSTED_ORIGINS": "https://a.example/b"}, "CSRF_TRUSTED_ORIGINS must list"),
+    "an unknown storage": ({"MEDIA_STORAGE": "tape"}, "MEDIA_STORAGE must be one of file, s3"),
+    "no bucket": ({"MEDIA_STORAGE": "s3"}, "MEDIA_STORAGE=s3 needs "),
     "workers in words": ({"WORKERS": "two"}, "WORKERS must be a whole number"),
     "workers without Redis": ({"WORKERS": "2"}, "set REDIS_URL"),
     "a port in words": ({"PORT": "http"}, "PORT must be a whole number"),

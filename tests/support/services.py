@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("g4fsite")
 ENGINE_PYTHON = Path(os.environ.get("G4FSITE_ENGINE_PYTHON") or ROOT / ".venv-engine/bin/python")
 LANGCHAIN_PYTHON = Path(os.environ.get("G4FSITE_LANGCHAIN_PYTHON") or ROOT / ".venv-langchain/bin/python")
+S3_PYTHON = Path(os.environ.get("G4FSITE_S3_PYTHON") or ROOT / ".venv-s3/bin/python")
 
 
 def _listens(url: str, port: int) -> bool:
@@ -49,6 +51,10 @@ KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
     "nginx": (lambda: bool(NGINX), "install the package nginx-light"),
     "faketime": (lambda: bool(FAKETIME), "install the package faketime"),
     "console script": (CONSOLE_SCRIPT.exists, "run `make install`"),
+    "s3": (
+        lambda: S3_PYTHON.exists() and find_spec("storages") is not None,
+        "run tests/media/s3/install.sh and `make install-dev EXTRAS=s3`",
+    ),
     "langchain": (LANGCHAIN_PYTHON.exists, "run tests/clients/langchain/install.sh"),
     "speech": (
         lambda: any(ENGINE_PYTHON.parent.parent.glob("lib/python*/site-packages/espeakng_loader")),

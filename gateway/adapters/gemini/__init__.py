@@ -9,13 +9,16 @@ from urllib.parse import quote
 from gateway.adapters.gemini.answer import GeminiReader
 from gateway.adapters.gemini.audio import GeminiAudio
 from gateway.adapters.gemini.failures import refusal
+from gateway.adapters.gemini.pictures import imagen_answer, imagen_body, is_imagen
 from gateway.adapters.gemini.request import ACCEPTED, is_googles, wire_body
 from gateway.adapters.inputs import inlined
+from gateway.adapters.pictures import Drawing, drawn_in_chat, image_config, repeated
 from gateway.adapters.sse import EventSplitter
-from gateway.adapters.translated import TranslatedAdapter
+from gateway.adapters.translated import TranslatedAdapter, decoded, written
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event
+from gateway.pictures import PictureRequest
 from gateway.targets import Target
 from gateway.upstream import Reply, Upstream
 
@@ -29,6 +32,17 @@ class PictureSplitter(EventSplitter):
 class GeminiAdapter(GeminiAudio, TranslatedAdapter):
     label = "Google Gemini"
     splitter = PictureSplitter
+
+    async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
+        if is_imagen(target.upstream_model):
+            reply = await upstream.call(
+                target, self.address(target, "predict"), written(target, imagen_body(target, request))
+            )
+            if reply.status != 200:
+                raise self.failure(target, reply)
+            return imagen_answer(target, decoded(target, reply.body))
+        more = image_config(request)
+        return await repeated(request, lambda _: drawn_in_chat(self, upstream, target, request, more))
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return self.address(target, "streamGenerateContent?alt=sse" if chat.stream else "generateContent")

@@ -41,7 +41,7 @@ def generation_config(target: Target, chat: ChatRequest) -> dict[str, Any]:
     if chat.body.get("seed") is not None:
         # Gemini takes 31 bits: the same seed stays the same.
         found["seed"] = int(_number("seed", chat.body["seed"])) & LARGEST
-    return {**found, **_form(chat), **_modalities(target, chat), **_thinking(target, chat)}
+    return {**found, **_form(chat), **_modalities(target, chat), **_picture(chat), **_thinking(target, chat)}
 
 
 def _refuse(target: Target, chat: ChatRequest) -> None:
@@ -87,6 +87,16 @@ def _modalities(target: Target, chat: ChatRequest) -> dict[str, Any]:
         if isinstance(voice, str) and voice:
             found["speechConfig"] = {"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": voice}}}
     return found
+
+
+def _picture(chat: ChatRequest) -> dict[str, Any]:
+    """How a picture is to be, in OpenRouter's form."""
+    asked = chat.body.get("image_config")
+    if not isinstance(asked, dict):
+        return {}
+    said = {"aspectRatio": asked.get("aspect_ratio"), "imageSize": asked.get("image_size")}
+    found = {name: value for name, value in said.items() if isinstance(value, str) and value}
+    return {"imageConfig": found} if found else {}
 
 
 def _thinking(target: Target, chat: ChatRequest) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gateway.surfaces.anthropic.errors import error_bytes, error_frame, message_
 from gateway.surfaces.anthropic.parser import parse_messages
 from gateway.surfaces.anthropic.reply import MessageReply
 from gateway.surfaces.exchange import Exchange
+from gateway.surfaces.kept import linked
 from gateway.surfaces.openai.errors import limit_headers
 from gateway.surfaces.pipeline import JSON_HEADERS, Surface
 from gateway.upstream import upstream
@@ -31,6 +32,7 @@ ESTIMATED = (b"x-gateway-estimated", b"true")
 
 class Messages(Surface):
     name = "messages"
+    keep = staticmethod(linked)
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_messages(raw, parameters.get("provider"))

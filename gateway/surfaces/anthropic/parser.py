@@ -23,7 +23,7 @@ ROLES = ("user", "assistant", "system")
 CHOICES = ("auto", "any", "tool", "none")
 THINKING = ("enabled", "disabled", "adaptive")
 # What steers the gateway and reaches no provider.
-STEERING = frozenset((*IGNORED, "model", "models", "provider", "extra_body", "tool_emulation"))
+STEERING = frozenset((*IGNORED, "model", "models", "provider", "extra_body", "tool_emulation", "download_media"))
 
 
 def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bool = False) -> ChatRequest:

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError
 from gateway.events import Usage
+from gateway.surfaces.kept import linked
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame
 from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object
 from gateway.surfaces.openai.parser import parse_chat
@@ -34,6 +35,7 @@ class OpenAISurface(Surface):
 
 class ChatCompletions(OpenAISurface):
     name = "chat"
+    keep = staticmethod(linked)
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_chat(raw, parameters.get("provider"))

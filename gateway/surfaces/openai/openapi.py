@@ -9,7 +9,7 @@ from gateway.surfaces.openai.parser import INTEGERS, MAX_MESSAGES, MAX_TOOLS, NU
 Schema = dict[str, Any]
 
 
-def _nullable(kind: str, **more: Any) -> Schema:
+def nullable(kind: str, **more: Any) -> Schema:
     return {"type": [kind, "null"], **more}
 
 
@@ -49,7 +49,7 @@ FUNCTION: Schema = {
         "name": {"type": "string"},
         "description": {"type": "string"},
         "parameters": {"type": "object", "description": "A JSON Schema."},
-        "strict": _nullable("boolean"),
+        "strict": nullable("boolean"),
     },
 }
 TOOL: Schema = {
@@ -87,21 +87,21 @@ REQUEST: Schema = {
             "description": "A provider's name asks that one alone; an object has OpenRouter's preferences.",
             "oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
         },
-        "models": _nullable("array", items={"type": "string"}, description="Asked in turn when `model` cannot answer."),
-        "stream": _nullable("boolean"),
-        "stream_options": _nullable("object", properties={"include_usage": _nullable("boolean")}),
-        **{name: _nullable("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},
-        **{name: _nullable("integer", minimum=low, maximum=high) for name, (low, high) in INTEGERS.items()},
+        "models": nullable("array", items={"type": "string"}, description="Asked in turn when `model` cannot answer."),
+        "stream": nullable("boolean"),
+        "stream_options": nullable("object", properties={"include_usage": nullable("boolean")}),
+        **{name: nullable("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},
+        **{name: nullable("integer", minimum=low, maximum=high) for name, (low, high) in INTEGERS.items()},
         "stop": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
         "tools": {"type": ["array", "null"], "maxItems": MAX_TOOLS, "items": {"$ref": "#/components/schemas/ChatTool"}},
         "tool_choice": {"oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]},
-        "parallel_tool_calls": _nullable("boolean"),
-        "response_format": _nullable("object", properties={"type": {"type": "string"}}),
-        "user": _nullable("string"),
-        "reasoning_effort": _nullable("string"),
-        "logprobs": _nullable("boolean"),
-        "logit_bias": _nullable("object"),
-        "metadata": _nullable("object"),
+        "parallel_tool_calls": nullable("boolean"),
+        "response_format": nullable("object", properties={"type": {"type": "string"}}),
+        "user": nullable("string"),
+        "reasoning_effort": nullable("string"),
+        "logprobs": nullable("boolean"),
+        "logit_bias": nullable("object"),
+        "metadata": nullable("object"),
     },
 }
 USAGE: Schema = {
@@ -129,8 +129,8 @@ def _answer(kind: str, holder: str, required: list[str], content: Schema) -> Sch
                     "properties": {
                         "index": {"type": "integer"},
                         holder: content,
-                        "finish_reason": _nullable("string"),
-                        "logprobs": _nullable("object"),
+                        "finish_reason": nullable("string"),
+                        "logprobs": nullable("object"),
                     },
                 },
             },
@@ -143,8 +143,8 @@ DELTA: Schema = {
     "type": "object",
     "properties": {
         "role": {"type": "string"},
-        "content": _nullable("string"),
-        "reasoning_content": _nullable("string"),
+        "content": nullable("string"),
+        "reasoning_content": nullable("string"),
         "tool_calls": {"type": "array", "items": {"type": "object"}},
     },
 }
@@ -158,8 +158,8 @@ ERROR: Schema = {
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
-                "param": _nullable("string"),
-                "code": _nullable("string"),
+                "param": nullable("string"),
+                "code": nullable("string"),
             },
         }
     },
@@ -209,7 +209,7 @@ LIMIT_HEADERS = {
 }
 
 
-def _operation(name: str, summary: str, parameters: list[Schema]) -> Schema:
+def operation(name: str, summary: str, parameters: list[Schema]) -> Schema:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {
         "operationId": name,
@@ -250,9 +250,9 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Schema]]] = {
         ["model", "input"],
         {
             "input": TEXTS,
-            "encoding_format": _nullable("string", examples=["float", "base64"]),
-            "dimensions": _nullable("integer", minimum=1),
-            "user": _nullable("string"),
+            "encoding_format": nullable("string", examples=["float", "base64"]),
+            "dimensions": nullable("integer", minimum=1),
+            "user": nullable("string"),
         },
     ),
     "completions": (
@@ -260,10 +260,10 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Schema]]] = {
         ["model", "prompt"],
         {
             "prompt": TEXTS,
-            "stream": _nullable("boolean"),
-            "echo": _nullable("boolean"),
-            "suffix": _nullable("string"),
-            **{name: _nullable("integer") for name in ("max_tokens", "n", "best_of", "logprobs")},
+            "stream": nullable("boolean"),
+            "echo": nullable("boolean"),
+            "suffix": nullable("string"),
+            **{name: nullable("integer") for name in ("max_tokens", "n", "best_of", "logprobs")},
         },
     ),
     "moderations": (
@@ -277,8 +277,8 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Schema]]] = {
         {
             "query": {"type": "string"},
             "documents": {"type": "array", "minItems": 1, "items": {"type": ["string", "object"]}},
-            "top_n": _nullable("integer", minimum=1),
-            "return_documents": _nullable("boolean"),
+            "top_n": nullable("integer", minimum=1),
+            "return_documents": nullable("boolean"),
         },
     ),
 }
@@ -287,7 +287,7 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Schema]]] = {
 def _call(name: str, parameters: list[Schema]) -> Schema:
     summary, required, properties = CALLS[name]
     body: Schema = {"type": "object", "required": required, "properties": {"model": MODEL, **properties}}
-    made = _operation(f"create{'Provider' if parameters else ''}{name.capitalize()}", summary, parameters)
+    made = operation(f"create{'Provider' if parameters else ''}{name.capitalize()}", summary, parameters)
     made["tags"] = [name]
     made["requestBody"]["content"]["application/json"]["schema"] = body
     answer = {"description": "The provider's answer, or one in its form.", "headers": LIMIT_HEADERS}
@@ -302,9 +302,9 @@ PROVIDER_PARAMETER: Schema = {
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"},
 }
 PATHS: dict[str, Schema] = {
-    "/v1/chat/completions": {"post": _operation("createChatCompletion", "Create a chat completion", [])},
+    "/v1/chat/completions": {"post": operation("createChatCompletion", "Create a chat completion", [])},
     "/api/{provider}/chat/completions": {
-        "post": _operation(
+        "post": operation(
             "createProviderChatCompletion", "Create a chat completion at one provider", [PROVIDER_PARAMETER]
         )
     },

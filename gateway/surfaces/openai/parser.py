@@ -37,7 +37,6 @@ IGNORED = (
     "stream_timeout",
     "conversation_id",
     "conversation",
-    "download_media",
     "web_search",
     "images",
     "media",
@@ -47,8 +46,10 @@ IGNORED = (
     "cache",
     "tool_calls",
 )
-CONSUMED = frozenset((*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"))
-STEERING = frozenset((*IGNORED, "provider", "models"))
+CONSUMED = frozenset(
+    (*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation", "download_media")
+)
+STEERING = frozenset((*IGNORED, "provider", "models", "download_media"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -169,6 +170,7 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
         "provider": path_provider or named,
         "preferences": preferences,
         "fallbacks": steering.fallbacks(body),
+        "keep_media": body.get("download_media") is not False,
         "warnings": (*(name for name in IGNORED if body.get(name)), *unheard),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from gateway.surfaces import cookies
-from gateway.surfaces.openai import calls, completions, views
+from gateway.surfaces.openai import calls, completions, pictures, views
 from gateway.surfaces.openai.consumer import chat_completions
 
 # Hot routes first: Channels' router tries them one after the other.
@@ -18,6 +18,9 @@ streamed_urlpatterns = [
     re_path(r"^(?:v1|api/(?P<provider>[^/]+))/embeddings/?\Z", calls.embeddings),  # type: ignore[arg-type]
     re_path(r"^(?:v1|api/(?P<provider>[^/]+))/moderations/?\Z", calls.moderations),  # type: ignore[arg-type]
     re_path(r"^(?:v1|api/(?P<provider>[^/]+))/rerank/?\Z", calls.rerank),  # type: ignore[arg-type]
+    re_path(r"^v1/media/generate/?\Z", pictures.images),  # type: ignore[arg-type]
+    re_path(r"^(?:v1|api/(?P<provider>[^/]+))/images/generat(?:ions|e)/?\Z", pictures.images),  # type: ignore[arg-type]
+    re_path(r"^(?:v1|api/(?P<provider>[^/]+))/images/edits/?\Z", pictures.edits),  # type: ignore[arg-type]
 ]
 
 urlpatterns = [

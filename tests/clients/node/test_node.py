@@ -14,6 +14,7 @@ from tests.clients import core
 from tests.people import person
 from tests.support.answers import Answer, Pause, chunk, error, reply, sse
 from tests.support.gateway import LiveGateway
+from tests.support.pictures import GPT_USAGE, b64, events, images, picture
 from tests.support.provider import Recorded, ScriptedProvider
 from tests.support.sounds import MP3, pieces, transcribing, wav
 
@@ -93,3 +94,31 @@ def test_it_speaks_and_listens(gateway: LiveGateway, provider: ScriptedProvider)
     gateway.add_provider(provider, "tts", "ears", "piecewise", "fails-500")
     sound = base64.b64encode(wav(0.2)).decode()
     assert passed(run(gateway, "tts", "audio.test.mjs", SOUND=sound)) == 12
+
+
+def pictured(request: Recorded) -> Answer:
+    """A red picture for each that was asked for; in streams a blue one before."""
+    if not request.body.startswith(b"{") or not request.json.get("stream"):
+        wanted = request.json.get("n") or 1 if request.body.startswith(b"{") else 1
+        return images(*[picture("red")] * wanted)
+    about = {"created_at": 1, "size": "1024x1024", "quality": "low", "background": "opaque", "output_format": "png"}
+    kinds = [("partial_image", "blue", {"partial_image_index": 0}), ("completed", "red", {"usage": GPT_USAGE})]
+    return events(
+        *(
+            {"type": f"image_generation.{kind}", "b64_json": b64(picture(colour)), **about, **more}
+            for kind, colour, more in kinds
+        )
+    )
+
+
+@pytest.mark.parametrize("where", ["demo", "scripted"])
+def test_it_makes_and_edits_pictures(gateway: LiveGateway, provider: ScriptedProvider, where: str) -> None:
+    given = {"PICTURE": b64(picture("green", size=(64, 64))), "GATEWAY_SCRIPTED": str(int(where == "scripted"))}
+    if where == "demo":
+        gateway.add_demo()
+    else:
+        # Forms name their model in no JSON: what has no programme is drawn as well.
+        provider.on("draws", pictured)
+        provider.on("", pictured)
+        gateway.add_provider(provider, "draws")
+    assert passed(run(gateway, "demo" if where == "demo" else "draws", "images.test.mjs", **given)) == 5

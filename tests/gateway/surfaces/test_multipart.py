@@ -102,7 +102,7 @@ def test_a_full_disk_is_said_so(tmp_path: Path, settings: Any) -> None:
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path / "missing")
     with pytest.raises(GatewayError) as caught:
         read(KIND, part("file", bytes(2_000_000), filename="a.bin") + END)
-    assert (caught.value.status, caught.value.code) == (507, "storage_full")
+    assert (caught.value.status, caught.value.code) == (507, "insufficient_storage")
 
 
 @pytest.mark.parametrize(
