@@ -157,6 +157,8 @@ class ChatRequest:
     preferences: Preferences | None = None
     # Models that may answer when `model` does not.
     fallbacks: tuple[str, ...] = ()
+    # There are parts without a type: texts, and buckets whose content has to come in their place.
+    attached: bool = False
     # Pictures in the answer are stored and told by their addresses; False: they come whole.
     keep_media: bool = True
 

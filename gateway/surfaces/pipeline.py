@@ -99,6 +99,10 @@ class Surface:
         """The body, and what the path says. Raises BadRequest."""
         raise NotImplementedError
 
+    async def attach(self, chat: ChatRequest, principal: Principal) -> None:
+        """Puts what buckets hold into a request that is `attached`. Raises GatewayError."""
+        raise NotImplementedError
+
     def stream_encoder(self, chat: ChatRequest) -> StreamEncoder:
         raise NotImplementedError
 
@@ -175,6 +179,8 @@ class Surface:
         targets = targets_of(store.current, chat, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
+        if chat.attached:
+            await self.attach(chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
         tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
         await self._serve(exchange, principal, chat, targets, tally)

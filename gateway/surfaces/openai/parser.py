@@ -138,7 +138,7 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
     model = _model(body)
-    _check_messages(body)
+    attached = _check_messages(body)
     if "tools" in body or "tool_choice" in body:
         _check_tools(body)
     _check_plain_fields(body)
@@ -158,6 +158,8 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     if not STEERING.isdisjoint(body):
         for name, value in steered(body, path_provider).items():
             setattr(chat, name, value)
+    if attached:
+        chat.attached = True
     return chat
 
 
@@ -193,7 +195,8 @@ def _boolean(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _check_messages(body: dict[str, Any]) -> None:
+def _check_messages(body: dict[str, Any]) -> bool:
+    """Whether there are parts without a type: texts of g4f's clients, and names of buckets."""
     if "messages" not in body:
         raise missing("messages")
     messages = body["messages"]
@@ -205,11 +208,13 @@ def _check_messages(body: dict[str, Any]) -> None:
         raise BadRequest(
             f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages"
         )
+    attached = False
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise ill_typed(f"messages[{index}]", "an object")
-        if not _is_plain(message):
-            _check_message(message, f"messages[{index}]")
+        if not _is_plain(message) and _check_message(message, f"messages[{index}]"):
+            attached = True
+    return attached
 
 
 def _is_plain(message: dict[str, Any]) -> bool:
@@ -222,7 +227,7 @@ def _is_plain(message: dict[str, Any]) -> bool:
     )
 
 
-def _check_message(message: dict[str, Any], at: str) -> None:
+def _check_message(message: dict[str, Any], at: str) -> bool:
     role = message.get("role")
     if role is None:
         raise missing(f"{at}.role")
@@ -230,7 +235,7 @@ def _check_message(message: dict[str, Any], at: str) -> None:
         raise ill_typed(f"{at}.role", "a string")
     if role not in ROLES:
         raise BadRequest(f"Invalid value for '{at}.role': expected one of {', '.join(ROLES)}.", param=f"{at}.role")
-    _check_content(message.get("content"), role, f"{at}.content")
+    attached = _check_content(message.get("content"), role, f"{at}.content")
     if message.get("tool_call_id") is None:
         if role == "tool":
             raise missing(f"{at}.tool_call_id")
@@ -238,22 +243,26 @@ def _check_message(message: dict[str, Any], at: str) -> None:
         raise ill_typed(f"{at}.tool_call_id", "a string")
     if message.get("tool_calls") is not None:
         _check_tool_calls(message["tool_calls"], f"{at}.tool_calls")
+    return attached
 
 
-def _check_content(content: Any, role: str, at: str) -> None:
+def _check_content(content: Any, role: str, at: str) -> bool:
+    attached = False
     if isinstance(content, list):
         if len(content) > MAX_PARTS:
             raise BadRequest(f"'{at}' has more than {MAX_PARTS} parts.", code="array_above_max_length", param=at)
         for index, part in enumerate(content):
-            _check_part(part, f"{at}[{index}]")
+            if _check_part(part, f"{at}[{index}]"):
+                attached = True
     elif content is None:
         if role not in ("assistant", "function"):
             raise missing(at)
     elif not isinstance(content, str):
         raise ill_typed(at, "a string or an array of parts")
+    return attached
 
 
-def _check_part(part: Any, at: str) -> None:
+def _check_part(part: Any, at: str) -> bool:
     if not isinstance(part, dict):
         raise ill_typed(at, "an object")
     kind = part.get("type")
@@ -270,6 +279,12 @@ def _check_part(part: Any, at: str) -> None:
             raise ill_typed(f"{at}.image_url.url", "a string")
         if not isinstance(image.get("detail") or "", str):
             raise ill_typed(f"{at}.image_url.detail", "a string")
+    if kind is not None:
+        return False
+    for name in ("bucket_id", "name"):
+        if not isinstance(part.get(name, ""), str):
+            raise ill_typed(f"{at}.{name}", "a string")
+    return True
 
 
 def _check_tool_calls(calls: Any, at: str) -> None:
