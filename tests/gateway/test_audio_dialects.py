@@ -134,6 +134,19 @@ class TestGemini:
         assert client.audio.translations.create(model="m", file=recording(), response_format="text") == "Hi.\n"
         assert "in English" in provider.requests[1].json["contents"][0]["parts"][1]["text"]
 
+    def test_events_are_made_of_the_whole_transcript(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
+        gemini(gateway, provider)
+        provider.enqueue(generated({"text": "Hi."}))
+        events = list(gateway.client().audio.transcriptions.create(model="m", file=recording(), stream=True))
+        assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
+        assert (row().stream, row().completion_tokens) == (True, 80)
+
+    def test_sound_that_has_a_head_passes(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
+        gemini(gateway, provider)
+        provider.enqueue(generated(sound("audio/ogg;codecs=opus", b"OggS")))
+        answer = gateway.client().audio.speech.create(**SAY)
+        assert (answer.read(), answer.response.headers["content-type"]) == (b"OggS", "audio/ogg")
+
     @pytest.mark.parametrize("form", ["srt", "vtt", "verbose_json", "diarized_json"])
     def test_times_are_not_made_up(self, gateway: LiveGateway, provider: ScriptedProvider, form: Any) -> None:
         gemini(gateway, provider)

@@ -14,11 +14,11 @@ from gateway.audio import EXTENSIONS, SOUND_TYPES, TIMED, TRANSCRIPTIONS, Speech
 from gateway.errors import BadRequest
 from gateway.surfaces.audio.recordings import seconds_of
 from gateway.surfaces.multipart import Bounds, Form, Upload
-from gateway.surfaces.openai.calls import check_kind
 from gateway.surfaces.openai.parser import addressed, decode, ill_typed, merged, missing
 from media.kinds import kind_of
 
 MAX_TEXT = 4096
+MAX_LANGUAGE = 100
 MAX_VOICE = 200
 MAX_PROMPT = 100_000
 FORM_BOUNDS = Bounds(files=2, fields=200)
@@ -46,7 +46,7 @@ def speech_of(body: dict[str, Any], path_provider: str | None = None) -> SpeechR
     _check_text(body, "input", required=True)
     _check_text(body, "instructions")
     _check_voice(body.get("voice"))
-    check_kind(body, "language", str, "a string")
+    _check_text(body, "language", most=MAX_LANGUAGE)
     _check_choice(body, "response_format", SOUND_TYPES)
     _check_choice(body, "stream_format", ("audio", "sse"))
     _check_range(body, "speed", 0.25, 4)
@@ -61,7 +61,7 @@ def _addressed(body: dict[str, Any], path_provider: str | None) -> dict[str, Any
     return addressed(body, path_provider)
 
 
-def _check_text(body: Mapping[str, Any], name: str, *, required: bool = False) -> None:
+def _check_text(body: Mapping[str, Any], name: str, *, required: bool = False, most: int = MAX_TEXT) -> None:
     text = body.get(name)
     if text is None:
         if required:
@@ -71,9 +71,9 @@ def _check_text(body: Mapping[str, Any], name: str, *, required: bool = False) -
         raise ill_typed(name, "a string")
     if required and not text.strip():
         raise BadRequest(f"'{name}' must not be empty.", param=name)
-    if len(text) > MAX_TEXT:
+    if len(text) > most:
         raise BadRequest(
-            f"'{name}' has {len(text)} characters; at most {MAX_TEXT} are taken.",
+            f"'{name}' has {len(text)} characters; at most {most} are taken.",
             status=422,
             code="string_above_max_length",
             param=name,
@@ -144,6 +144,8 @@ def form_body(form: Form) -> dict[str, Any]:
             body.setdefault(name, []).extend(values)
         else:
             body[name] = values[0]
+    # A text of that name would stand beside the file.
+    body.pop("file", None)
     for name in ("model", "provider", "language", "prompt", "response_format", "stream", "temperature"):
         if isinstance(body.get(name), list):
             body[name] = body[name][-1]
@@ -176,13 +178,8 @@ def _check_transcription(body: Mapping[str, Any], operation: str) -> None:
     _check_choice(body, "response_format", forms)
     # `nan` is in no range.
     _check_range(body, "temperature", 0, 1)
-    if len(body.get("prompt") or "") > MAX_PROMPT:
-        raise BadRequest(
-            f"'prompt' has more than {MAX_PROMPT} characters.",
-            status=422,
-            code="string_above_max_length",
-            param="prompt",
-        )
+    _check_text(body, "language", most=MAX_LANGUAGE)
+    _check_text(body, "prompt", most=MAX_PROMPT)
     asked = body.get("timestamp_granularities") or ()
     if any(item not in GRANULARITIES for item in asked):
         raise BadRequest(

@@ -6,6 +6,7 @@ The answer is the sound as it comes: no byte of ours is between the provider's.
 from __future__ import annotations
 
 import base64
+import re
 from contextlib import aclosing
 from typing import Any
 
@@ -25,6 +26,9 @@ from gateway.targets import Target
 from gateway.upstream import upstream
 from gateway.usage import Tally
 
+# A provider's word goes into a header.
+SOUND_TYPE = re.compile(r"audio/[a-z0-9.+-]{1,40}\Z")
+
 
 class SoundEncoder:
     """Bytes as they come. `mime_type` is known with the first of them."""
@@ -37,7 +41,8 @@ class SoundEncoder:
     def encode(self, event: Event) -> bytes:
         match event:
             case Sound(data, mime_type):
-                self.mime_type = self.mime_type or mime_type
+                if not self.mime_type:
+                    self.mime_type = mime_type if SOUND_TYPE.match(mime_type) else "application/octet-stream"
                 self.chunks += 1
                 return data
             case Usage():
@@ -110,7 +115,7 @@ class Speech(OpenAISurface):
                 if not data:
                     continue
                 if not exchange.started:
-                    kind = (b"content-type", encoder.mime_type.encode("ascii", "replace"))
+                    kind = (b"content-type", encoder.mime_type.encode())
                     exchange.expect_bytes([kind, *self.sound_headers(), *self.answer_headers(exchange, chat)])
                 if not exchange.wrote(data):
                     await exchange.write(data)

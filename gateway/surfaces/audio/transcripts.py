@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -11,7 +11,7 @@ from gateway.audio import TRANSLATIONS, TranscriptionRequest
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken
 from gateway.events import Event, Failed, RawChunks, Segment, Started, TextDelta, Transcript, Usage, Word
-from gateway.surfaces.openai.encoder import frame, priced
+from gateway.surfaces.openai.encoder import frame
 from gateway.surfaces.openai.errors import error_object
 
 # A line that is made of words ends after so many characters or seconds, or before a pause.
@@ -31,8 +31,6 @@ SEGMENT = {
 
 class TranscriptEncoder:
     """One whole transcript."""
-
-    cost: Callable[[Usage], float | None] | None = None
 
     def __init__(self, request: ChatRequest) -> None:
         assert isinstance(request, TranscriptionRequest)
@@ -65,10 +63,7 @@ class TranscriptEncoder:
                 return srt(cues(transcript)).encode()
             case "vtt":
                 return vtt(cues(transcript)).encode()
-        body = self._json(transcript)
-        if self.cost is not None and self.usage is not None:
-            body["usage"] = priced(body.get("usage") or {}, self.usage, self.cost)
-        return orjson.dumps(body)
+        return orjson.dumps(self._json(transcript))
 
     def _json(self, transcript: Transcript) -> dict[str, Any]:
         match self._request.format:

@@ -20,6 +20,7 @@ from gateway.surfaces.openai.errors import unknown_url
 from gateway.surfaces.views import JsonView
 
 SHOWN_FLAGS = ("image", "vision", "audio", "video", "tools")
+SOUND_FLAGS = ("audio", "speech", "transcription")
 
 
 def caller(request: Request) -> Principal:
@@ -35,6 +36,8 @@ def model_body(name: str, model: ModelPolicy, **more: Any) -> dict[str, Any]:
         "created": model.created,
         "owned_by": model.provider.label,
         **{flag: model.flags.get(flag, False) for flag in SHOWN_FLAGS},
+        # Sound of either direction; the finer flags are for the choice of a model.
+        "audio": any(model.flags.get(flag, False) for flag in SOUND_FLAGS),
         "provider": False,
         **({"context_length": model.context_length} if model.context_length else {}),
         **more,
