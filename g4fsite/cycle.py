@@ -6,16 +6,47 @@ specification ("Response Start - send event") has the server wait for the first 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
     STATUS_LINE,
     RequestResponseCycle,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from g4fsite.server import DeadlineProtocol
+
+
+class Arrival:
+    """An asyncio.Event that is made when somebody has to wait; most requests arrive in one piece, and nobody does."""
+
+    _set = False
+    _event: asyncio.Event | None = None
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        if self._event is not None:
+            self._event.set()
+
+    def clear(self) -> None:
+        self._set = False
+        if self._event is not None:
+            self._event.clear()
+
+    async def wait(self) -> None:
+        if not self._set:
+            if self._event is None:
+                self._event = asyncio.Event()
+            await self._event.wait()
 
 
 class Cycle(RequestResponseCycle):
@@ -25,11 +56,48 @@ class Cycle(RequestResponseCycle):
     requests sent at once on one connection each has its own.
     """
 
-    watch: Callable[[Callable[[], None] | None], None]
+    # What most requests never change lies with the class: uvicorn's own `__init__` sets it for each.
+    logger = logging.getLogger("uvicorn.error")
+    disconnected = False
+    body: bytes = b""  # type: ignore[assignment]
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
     _head = b""
+
+    def __init__(self, protocol: DeadlineProtocol, scope: Any, *, keep_alive: bool, expect_100_continue: bool) -> None:
+        self.protocol = protocol
+        self.scope = scope
+        self.transport = protocol.transport
+        self.flow = protocol.flow
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = expect_100_continue
+        self.message_event = Arrival()  # type: ignore[assignment]
+
+    def on_response(self) -> None:
+        self.protocol.on_response_complete()
+
+    def watch(self, left: Callable[[], None] | None) -> None:
+        self.protocol.watch(left)
 
     def has_message(self) -> bool:
         return self.message_event.is_set()
+
+    async def receive(self) -> Any:
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            if not self.message_event.is_set():
+                await self.message_event.wait()
+            self.message_event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, b""
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -154,6 +222,3 @@ _USUAL = {
         (b"x-content-type-options", b"nosniff"),
     )
 }
-
-# uvicorn's protocol offers no other way to say which class answers.
-httptools_impl.RequestResponseCycle = Cycle  # type: ignore[misc]

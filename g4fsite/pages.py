@@ -15,7 +15,7 @@ from gateway.errors import BadRequest, GatewayError, NotAllowed, Unavailable
 from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_url
 
 # Everything below these is for programs, as are the paths that monitoring asks.
-JSON_PREFIXES = ("/v1", "/api/", "/backend-api", "/schema", "/media", "/images", "/thumbnail")
+JSON_PREFIXES = ("/v1", "/api/", "/backend-api", "/schema", "/media", "/images", "/thumbnail", "/files", "/search")
 JSON_PATHS = {"/health", "/livez", "/readyz", "/version", "/metrics"}
 FORM_CHARSETS = {"utf-8", "ascii", "iso8859-1"}
 # SQLite's BUSY, LOCKED, IOERR, FULL and CANTOPEN: its other codes say that the query is wrong.

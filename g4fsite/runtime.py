@@ -14,6 +14,8 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from g4fsite.health import known_migrations
+from gateway.answer_cache import answers
+from gateway.engines.keeper import keeper
 from gateway.limiter import limiter
 from gateway.probes import probes
 from gateway.snapshot import store
@@ -56,6 +58,7 @@ def _start() -> None:
         limiter.prepare()
         probes.start()
         sweeper.start()
+        keeper.start()
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -64,6 +67,7 @@ def _start() -> None:
 def _stop() -> None:
     try:
         sweeper.stop()
+        keeper.stop()
         probes.stop()
         store.stop()
         writer.stop()
@@ -105,6 +109,7 @@ class Runtime:
         self.started = False
         await upstream.close()
         await limiter.close()
+        await answers.close()
         await sync_to_async(_stop, thread_sensitive=False)()
 
 

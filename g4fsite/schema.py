@@ -8,9 +8,12 @@ from drf_spectacular.openapi import AutoSchema
 
 from gateway.surfaces.anthropic import openapi as anthropic
 from gateway.surfaces.audio import openapi as audio
+from gateway.surfaces.files import openapi as files
+from gateway.surfaces.openai import openapi as openai
 from gateway.surfaces.openai import picture_openapi as pictures
-from gateway.surfaces.openai.openapi import COMPONENTS, PATHS
 from gateway.surfaces.responses import openapi as responses
+
+STREAMED = (openai, pictures, anthropic, responses, audio, files)
 
 
 class Schema(AutoSchema):
@@ -23,11 +26,11 @@ def add_streamed_routes(result: dict[str, Any], generator: Any, request: Any, pu
     """A drf-spectacular post-processing hook."""
     # A slash at the end is forgiven, not documented.
     result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()}
-    result["paths"] |= PATHS | pictures.PATHS | anthropic.PATHS | responses.PATHS | audio.PATHS
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {}).update(
-        COMPONENTS | pictures.COMPONENTS | anthropic.COMPONENTS | responses.COMPONENTS | audio.COMPONENTS
-    )
+    schemas = components.setdefault("schemas", {})
+    for surface in STREAMED:
+        result["paths"] |= surface.PATHS
+        schemas.update(surface.COMPONENTS)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "g4f-api-key": {"type": "apiKey", "in": "header", "name": "g4f-api-key"},

@@ -86,6 +86,8 @@ CORS_EXPOSE_HEADERS = [
     "x-request-id",
     "openai-processing-ms",
     "x-gateway-attempts",
+    "x-gateway-cache",
+    "age",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
@@ -116,6 +118,9 @@ CORS_ALLOW_HEADERS = [
     "openai-organization",
     "openai-project",
     "openai-beta",
+    "anthropic-beta",
+    "anthropic-version",
+    "anthropic-dangerous-direct-browser-access",
     "user-agent",
 ]
 CORS_PREFLIGHT_MAX_AGE = 600
@@ -144,6 +149,11 @@ PROBE_SECONDS = env_int("PROBE_SECONDS", 15)
 FAILOVER_CONTENT_POLICY = env_bool("FAILOVER_CONTENT_POLICY")
 IGNORED_PROVIDERS = [name.lower() for name in env_list("G4F_IGNORED_PROVIDERS")]
 G4F_API_KEY = env_str("G4F_API_KEY")
+LOCAL_ENGINE_PYTHON = env_str("LOCAL_ENGINE_PYTHON") or sys.executable
+
+# Answers that are given again to whoever asks the same.
+ANSWER_CACHE_SECONDS = env_int("ANSWER_CACHE_SECONDS", 3600)
+ANSWER_CACHE_BYTES = env_int("ANSWER_CACHE_BYTES", 64 * 1024 * 1024, low=1024 * 1024)
 
 # Files behind addresses that callers give.
 FETCH_PORTS = frozenset(_fetch_ports())

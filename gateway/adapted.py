@@ -15,6 +15,7 @@ from gateway.chat import ChatRequest
 from gateway.completions import CompletionRequest
 from gateway.emulation import emulated
 from gateway.events import Event
+from gateway.media_parts import with_media
 from gateway.pictures import PictureRequest
 from gateway.targets import Target
 from gateway.upstream import Upstream
@@ -33,7 +34,7 @@ def adapted(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
         return (
             Native(native) if target.completions and native is not None else OverChat(emulated(adapter, target, chat))
         )
-    return emulated(adapter, target, chat)
+    return with_media(emulated(adapter, target, chat), target, chat)
 
 
 class Native:

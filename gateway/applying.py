@@ -17,6 +17,7 @@ from gateway.portable import (
     DOLLAR,
     FIELDS,
     MAPS,
+    MAYBES,
     MODEL_LIMITS,
     NUMBERS,
     OPTIONAL_NUMBERS,
@@ -126,6 +127,8 @@ class Applying:
     def _value(self, node: Node, field: str, row: Provider) -> Any:
         if field in SWITCHES:
             return node.switch()
+        if field in MAYBES:
+            return None if node.value is None else node.switch()
         if field in NUMBERS:
             return node.number()
         if field in OPTIONAL_NUMBERS:

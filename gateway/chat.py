@@ -6,7 +6,7 @@ a request travels as the caller wrote it. Adapters of other protocols read it th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,19 @@ def has_too_many_values(raw: bytes) -> bool:
     if len(raw) <= LARGE_BYTES:
         return False
     return raw.count(b"[") + raw.count(b"{") + raw.count(b',"') > MAX_VALUES or raw.count(b",") > MAX_COMMAS
+
+
+# Parts that are looked at before they are sent: not every model takes them, and addresses may be fetched.
+MEDIA = frozenset({"image_url", "input_audio", "video_url", "file"})
+
+
+def has_media(messages: Iterable[Mapping[str, Any]]) -> bool:
+    return any(
+        isinstance(part, dict) and part.get("type") in MEDIA
+        for message in messages
+        if isinstance(content := message.get("content"), list)
+        for part in content
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +128,17 @@ class AnswerFormat:
     strict: bool | None = None
 
 
+READING, KEEPING = "reading", "keeping"
+
+
 @dataclass(frozen=True, slots=True)
 class Native:
     """A request in the words of its caller, for adapters of that `protocol`: nothing of it is lost there."""
 
     protocol: str
     body: Mapping[str, Any] = field(repr=False)
+    # Names of what the caller wants of its protocol's previews (`anthropic-beta`).
+    betas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +175,12 @@ class ChatRequest:
     preferences: Preferences | None = None
     # Models that may answer when `model` does not.
     fallbacks: tuple[str, ...] = ()
+    # There are parts without a type: texts, and buckets whose content has to come in their place.
+    attached: bool = False
     # Pictures in the answer are stored and told by their addresses; False: they come whole.
     keep_media: bool = True
+    # What the caller does not want of kept answers, of READING and KEEPING; whether any are is the operator's choice.
+    cache_refused: tuple[str, ...] = ()
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

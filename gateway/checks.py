@@ -88,7 +88,8 @@ def _private_urls() -> Iterator[checks.CheckMessage]:
 
 
 def _without_credential() -> Iterator[checks.CheckMessage]:
-    rows = Provider.objects.filter(enabled=True).exclude(auth_style=Provider.Auth.NONE).exclude(adapter="demo")
+    remote = Provider.objects.filter(enabled=True).exclude(adapter__in=("demo", "local"))
+    rows = remote.exclude(auth_style=Provider.Auth.NONE)
     for row in rows.exclude(pk__in=Credential.objects.filter(enabled=True).values("provider")):
         yield checks.Warning(
             f"The provider {row.name} needs a credential and has none.",

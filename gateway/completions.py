@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.chat import ChatRequest
+from gateway.events import Usage
 
 # What a chat says otherwise, or not at all.
 NO_CHAT_FIELDS = ("prompt", "suffix", "echo", "best_of", "logprobs")
@@ -18,6 +19,8 @@ class CompletionRequest(ChatRequest):
     """A checked request. `legacy` is OpenAI's body as it came; `body` is a chat of all its prompts, for estimates."""
 
     legacy: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    # What its prompts used that were answered, while the others still are.
+    spent: list[Usage] = field(default_factory=list, repr=False)
 
     @property
     def prompts(self) -> list[Any]:

@@ -5,12 +5,14 @@ The only place in the gateway for httpx: these calls are rare and made by operat
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 import httpx
@@ -102,6 +104,8 @@ def _headers(endpoint: Endpoint, credential: str, url: httpx.URL) -> dict[str, s
         headers["Authorization"] = f"Bearer {credential}"
     elif credential and endpoint.auth_style == "header":
         headers[endpoint.auth_name] = credential
+    elif credential and endpoint.auth_style == "cookies":
+        headers["Cookie"] = credential
     return headers
 
 
@@ -113,9 +117,58 @@ def _url(endpoint: Endpoint, credential: str, location: str) -> httpx.URL:
     return httpx.URL(location + (f"{mark}{query}" if query else ""))
 
 
+class _Deadline:
+    """Cuts a request's connection when its time is over: a server that says a byte now and then is never silent for
+    as long as httpx waits."""
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._socket: Any = None
+        self._timer = threading.Timer(seconds, self._pass)
+        self._timer.daemon = True
+
+    def watch(self, name: str, info: Mapping[str, Any]) -> None:
+        """httpcore's trace of what it does."""
+        if name.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self.passed:
+                self._cut()
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._timer.cancel()
+
+    def _pass(self) -> None:
+        self.passed = True
+        self._cut()
+
+    def _cut(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Not TLS' own, which would wait for an answer.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
 def _exchange(client: httpx.Client, request: httpx.Request, seconds: float) -> _Reply:
-    """One request, its body bounded in size and time."""
-    deadline = time.monotonic() + seconds
+    """One request, its answer bounded in size and time, head included."""
+    with _Deadline(seconds) as deadline:
+        request.extensions["trace"] = deadline.watch
+        try:
+            reply = _answered(client, request)
+        except httpx.HTTPError:
+            if not deadline.passed:
+                raise
+        else:
+            # A body that was cut may look like one that has ended.
+            if not deadline.passed:
+                return reply
+        raise httpx.ReadTimeout("the whole answer took too long")
+
+
+def _answered(client: httpx.Client, request: httpx.Request) -> _Reply:
     response = client.send(request, stream=True)
     try:
         if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
@@ -125,8 +178,6 @@ def _exchange(client: httpx.Client, request: httpx.Request, seconds: float) -> _
             body += piece
             if len(body) > MAX_BYTES:
                 raise DiscoveryFailed("its answer is larger than 8 MB.")
-            if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("the whole answer took too long")
         return _Reply(response.status_code, bytes(body))
     finally:
         response.close()

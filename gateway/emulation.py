@@ -38,7 +38,7 @@ class Filter(Protocol):
 def emulated(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
     """The adapter itself where nothing is to be done. Raises UnsupportedParameter for what is neither there nor
     emulated."""
-    tools = _tools(target, chat)
+    tools = _tools(adapter, target, chat)
     kind = chat.answer_format().kind
     json = kind in ("json_object", "json_schema") and "json" in target.lacks
     if json and "json" not in target.emulates:
@@ -49,7 +49,7 @@ def emulated(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
     return JsonByPrompt(adapter) if json else adapter
 
 
-def _tools(target: Target, chat: ChatRequest) -> bool:
+def _tools(adapter: Adapter, target: Target, chat: ChatRequest) -> bool:
     """Whether tools are emulated."""
     offered = bool(chat.body.get("tools"))
     if not offered and not _has_calls(chat):
@@ -57,9 +57,16 @@ def _tools(target: Target, chat: ChatRequest) -> bool:
     asked = chat.emulate_tools
     if asked or ("tools" in target.emulates and asked is None):
         return True
+    if "choice" in target.emulates and asked is None and not getattr(adapter, "obeys_choice", True):
+        return offered and _chooses(chat)
     if offered and "tools" in target.lacks:
         raise UnsupportedParameter(target.provider, "tools", "the model has none.")
     return False
+
+
+def _chooses(chat: ChatRequest) -> bool:
+    """Whether a call is wanted, or one at most: not every protocol can say so."""
+    return chat.tool_choice() not in (None, "auto", "none") or chat.body.get("parallel_tool_calls") is False
 
 
 def _has_calls(chat: ChatRequest) -> bool:

@@ -18,6 +18,7 @@ GatewayError
     ├── UpstreamLimited   429
     ├── UpstreamRefused   its 401, 402, 403: our credential, never the caller's
     ├── UpstreamTimeout   504
+    ├── NotReady          503: a model on this server that is still being loaded
     └── UpstreamBroken    502: 5xx, connection, protocol
         └── AnswerUnfit   502: the model does not give the form that was asked for
 
@@ -180,6 +181,14 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamBroken(UpstreamError):
     pass
+
+
+class NotReady(UpstreamError):
+    """A model that this server runs itself is being loaded, or could not be. Its keeper knows better than a breaker
+    when it is back."""
+
+    status, type, code = 503, "service_unavailable_error", "model_loading"
+    opens = False
 
 
 class AnswerUnfit(UpstreamBroken):

@@ -60,7 +60,7 @@ class LiveAnswers:
         now = time.time()
         for live in list(self._open):
             key, user_id = live.principal.key, live.principal.user_id
-            lost_key = key is not None and not _holds(snapshot.keys_by_id.get(key.id), now)
+            lost_key = key is not None and not holds(snapshot.keys_by_id.get(key.id), now)
             lost_user = user_id is not None and user_id not in snapshot.active_users
             if lost_key or lost_user:
                 revoked = NotAuthenticated("The right to this answer was revoked.")
@@ -72,7 +72,7 @@ class LiveAnswers:
             live.loop.call_soon_threadsafe(live.stop, reason())
 
 
-def _holds(policy: KeyPolicy | None, now: float) -> bool:
+def holds(policy: KeyPolicy | None, now: float) -> bool:
     return policy is not None and not policy.revoked and (policy.expires_at is None or now < policy.expires_at)
 
 

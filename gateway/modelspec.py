@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 CAPABILITIES = (
     "chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings", "speech", "transcription",
 )  # fmt: skip
-EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
+EMULATIONS = ("emulate_tools", "emulate_json", "think_tags", "cache_answers")
 FLAGS = (*CAPABILITIES, *EMULATIONS)
 
 

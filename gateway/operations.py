@@ -14,6 +14,7 @@ from gateway import discovery
 from gateway.adapters import ADAPTERS
 from gateway.catalogue import UpstreamModel
 from gateway.discovery import Connection, DiscoveryFailed
+from gateway.engines import places
 from gateway.models import CAPABILITIES, ConfigVersion, Credential, Provider, ProviderModel
 from gateway.modelspec import ModelSpec
 from gateway.presets import Preset, models_url_of
@@ -128,23 +129,45 @@ def add_provider(new: NewProvider) -> tuple[Provider, list[str]]:
     return row, notes
 
 
+def _engine_key(provider: Provider) -> list[tuple[str, str]]:
+    """Raises Refused when the engine is not there to be asked."""
+    place = places.read(provider.pk)
+    if place is None or not place.pid:
+        why = f" {place.problem}" if place else " It runs while the server does."
+        raise Refused(f"The engine of {provider.name} is not running.{why}")
+    if place.state != places.READY:
+        raise Refused(f"{provider.name} is still loading its model.")
+    return [("llama.cpp", place.key)]
+
+
+def secrets_of(provider: Provider) -> list[tuple[str, str]]:
+    """What it can be asked with, each under a name that shows nothing. Raises Refused."""
+    if provider.gguf:
+        return _engine_key(provider)
+    return [(str(row), secret) for row, secret in credentials_of(provider)]
+
+
 def credentials_of(provider: Provider) -> list[tuple[Credential, str]]:
     """The enabled credentials that can be read. Raises Refused when the provider needs one and has none."""
     readable, unreadable = [], 0
     for row in provider.credentials.filter(enabled=True):
         try:
-            readable.append((row, row.secret.reveal()))
+            sent = row.sent()
         except SecretUnreadable:
             unreadable += 1
+        else:
+            readable += [(row, sent)] if sent else []
     if not readable and unreadable:
         raise Refused(f"No credential of {provider.name} can be decrypted with the configured ENCRYPTION_KEYS.")
+    if not readable and provider.auth_style == Provider.Auth.COOKIES:
+        raise Refused(f"{provider.name} has no cookies for its base URL that are still good. Upload some.")
     if not readable and provider.auth_style != Provider.Auth.NONE:
         raise Refused(f"{provider.name} has no credential. Add one: provider credential add {provider.name}")
     return readable
 
 
 def _needs_network(provider: Provider) -> None:
-    if is_local(provider):
+    if is_local(provider) and not provider.gguf:
         raise Refused(f"{provider.name} answers from this server itself; there is nothing to ask over the network.")
 
 
@@ -162,8 +185,7 @@ class TestResult:
 def test_provider(provider: Provider) -> list[TestResult]:
     """One result per credential. Raises Refused when there is nothing to test."""
     _needs_network(provider)
-    found: list[tuple[str, str]] = [(str(row), secret) for row, secret in credentials_of(provider)]
-    return [_tested(provider, label, secret) for label, secret in found or [("none", "")]]
+    return [_tested(provider, label, secret) for label, secret in secrets_of(provider) or [("none", "")]]
 
 
 def _tested(provider: Provider, label: str, secret: str) -> TestResult:
@@ -200,7 +222,7 @@ def sync_models(provider: Provider, *, prune: bool = False) -> SyncReport:
     Raises Refused or DiscoveryFailed, and has changed nothing then.
     """
     _needs_network(provider)
-    found = credentials_of(provider)
+    found = secrets_of(provider)
     secret = found[0][1] if found else ""
     models_url = models_url_of(provider.preset, provider.base_url)
     listed = discovery.list_models(endpoint_of(provider), secret, models_url=models_url, adapter=provider.adapter)

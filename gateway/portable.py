@@ -17,12 +17,13 @@ from gateway.presets import Preset, presets
 
 FORMAT = 1
 DOLLAR = 1_000_000_000
-TEXTS = ("label", "adapter", "base_url", "auth_style", "auth_name", "proxy", "default_model", "docs_url")
+TEXTS = ("label", "adapter", "base_url", "auth_style", "auth_name", "proxy", "gguf", "default_model", "docs_url")
 SWITCHES = ("allow_private", "asks_usage", "completions", "enabled")
+MAYBES = ("fetch_media",)
 NUMBERS = ("weight", "connect_timeout")
-OPTIONAL_NUMBERS = ("priority", "timeout", "first_event_timeout", "gap_timeout")
+OPTIONAL_NUMBERS = ("priority", "timeout", "first_event_timeout", "gap_timeout", "gguf_context")
 MAPS = ("headers", "query")
-FIELDS = (*TEXTS, *SWITCHES, *NUMBERS, *OPTIONAL_NUMBERS, *MAPS)
+FIELDS = (*TEXTS, *SWITCHES, *MAYBES, *NUMBERS, *OPTIONAL_NUMBERS, *MAPS)
 AMOUNTS = ("input", "cached_input", "output", "reasoning", "image", "audio_second", "character")
 MODEL_LIMITS = ("requests_per_minute", "tokens_per_minute")
 SECRET_NAME = re.compile(r"key|token|secret|auth|passw|cookie|credential|signature", re.IGNORECASE)

@@ -32,9 +32,8 @@ class Preset:
     base_url: str
     docs_url: str
     symbol: str
+    adapter: str
     label: str = ""
-    adapter: str = ""
-    waits_for: str = ""
     auth_style: str = "bearer"
     auth_name: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -92,14 +91,6 @@ class Preset:
             "default_model": self.default_model,
             "docs_url": self.docs_url,
         }
-
-    def require_adapter(self) -> None:
-        """Raises PresetError for a company whose protocol no adapter speaks yet."""
-        if not self.adapter:
-            raise PresetError(
-                f"{self.title} does not speak OpenAI's protocol; the preset waits for the adapter "
-                f"“{self.waits_for}”, which this version does not have."
-            )
 
 
 def _preset(entry: Mapping[str, Any]) -> Preset:

@@ -10,6 +10,7 @@ from typing import Any
 from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
 from django.utils import timezone
 
+from gateway.engines import places
 from gateway.models import Provider, UsageEvent
 from gateway.secrets import SecretUnreadable
 
@@ -87,8 +88,7 @@ def readable_credentials(provider: Provider) -> tuple[int, int]:
     for credential in provider.credentials.all():
         if credential.enabled:
             try:
-                credential.secret.reveal()
-                readable += 1
+                readable += bool(credential.sent())
             except SecretUnreadable:
                 unreadable += 1
     return readable, unreadable
@@ -100,8 +100,18 @@ def credential_state(provider: Provider) -> State | None:
     if unreadable and not readable:
         detail = "Its credentials were encrypted with a key that this server does not have."
         return State("bad", "Credential unreadable", detail)
-    if not readable and provider.auth_style != Provider.Auth.NONE and provider.adapter != "demo":
+    if not readable and provider.auth_style != Provider.Auth.NONE and provider.adapter not in ("demo", "local"):
         return NO_CREDENTIAL
+    return None
+
+
+def engine_state(provider: Provider) -> State | None:
+    """What a model that this server runs itself is still waiting for."""
+    place = places.read(provider.pk) if provider.gguf else None
+    if place is not None and place.state == places.FAILING:
+        return State("bad", "Not starting", f"llama.cpp could not start. {place.problem}".strip())
+    if place is not None and place.state == places.LOADING:
+        return State("warn", "Loading its model")
     return None
 
 
@@ -146,6 +156,6 @@ def provider_states(
         if not provider.enabled:
             states[provider.pk] = OFF
         else:
-            wrong = credential_state(provider)
+            wrong = credential_state(provider) or engine_state(provider)
             states[provider.pk] = wrong or _answers(provider, minutes.get(provider.name, [(0, 0)] * MINUTES), now)
     return states

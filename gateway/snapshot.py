@@ -21,6 +21,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connection
 
 from gateway.adapters import usual_headers
+from gateway.engines import places
 from gateway.limits import REQUESTS, TOKENS, Limit
 from gateway.models import (
     CAPABILITIES,
@@ -59,6 +60,7 @@ class KeyPolicy:
     revoked: bool
     limits: tuple[Limit, ...] = ()
     max_streams: int | None = None
+    caches: bool = False
 
 
 @dataclass(slots=True)
@@ -96,8 +98,11 @@ class ProviderPolicy:
     endpoint: Endpoint
     created: int
     needs_credential: bool
+    fetches: bool
     credentials: tuple[tuple[int, str], ...] = field(repr=False, default=())
     unreadable: int = 0
+    gguf: str = ""
+    gguf_context: int | None = None
     models: dict[str, ModelPolicy] = field(repr=False, default_factory=dict)
 
     @property
@@ -130,6 +135,10 @@ class Snapshot:
     aliases: dict[str, tuple[AliasEntry, ...]] = field(default_factory=dict, repr=False)
     # Whether any model has limits, so that nobody looks for them where none has.
     limits_models: bool = False
+    # Whether answers of any key or model are kept.
+    keeps_answers: bool = False
+    # Whether either is so: the one thing that requests look at which neither concerns.
+    attends: bool = False
 
 
 def _seconds(moment: datetime | None) -> float | None:
@@ -162,6 +171,7 @@ def _load_keys(user_limits: dict[int, tuple[Limit, ...]]) -> dict[bytes, KeyPoli
             revoked=row.revoked_at is not None,
             limits=_limits("key", row.pk, row) + user_limits.get(row.user_id, ()),
             max_streams=row.max_streams,
+            caches=row.cache_answers,
         )
         for row in rows.iterator()
     }
@@ -169,6 +179,8 @@ def _load_keys(user_limits: dict[int, tuple[Limit, ...]]) -> dict[bytes, KeyPoli
 
 def endpoint_of(row: Provider) -> Endpoint:
     """The network side of a provider's row; also what `provider test` uses."""
+    if row.gguf:
+        return _engine_endpoint(row)
     return Endpoint(
         name=row.name,
         base_url=row.base_url.rstrip("/"),
@@ -178,13 +190,23 @@ def endpoint_of(row: Provider) -> Endpoint:
         allow_private=row.allow_private,
         auth_style=row.auth_style,
         auth_name=row.auth_name,
-        timeouts=Timeouts(
-            connect=row.connect_timeout,
-            total=row.timeout or settings.UPSTREAM_TIMEOUT,
-            first_event=row.first_event_timeout or settings.STREAM_FIRST_EVENT_SECONDS,
-            gap=row.gap_timeout or settings.STREAM_GAP_SECONDS,
-            stream_total=settings.STREAM_TOTAL_SECONDS,
-        ),
+        timeouts=_timeouts(row),
+    )
+
+
+def _engine_endpoint(row: Provider) -> Endpoint:
+    """llama.cpp on this machine, wherever it listens; port 0 until it was started once."""
+    place = places.read(row.pk) or places.Place(0, "")
+    return Endpoint(row.name, place.base_url, allow_private=True, timeouts=_timeouts(row))
+
+
+def _timeouts(row: Provider) -> Timeouts:
+    return Timeouts(
+        connect=row.connect_timeout,
+        total=row.timeout or settings.UPSTREAM_TIMEOUT,
+        first_event=row.first_event_timeout or settings.STREAM_FIRST_EVENT_SECONDS,
+        gap=row.gap_timeout or settings.STREAM_GAP_SECONDS,
+        stream_total=settings.STREAM_TOTAL_SECONDS,
     )
 
 
@@ -196,14 +218,18 @@ def _headers(row: Provider) -> tuple[tuple[str, str], ...]:
 
 
 def _provider(row: Provider) -> ProviderPolicy:
-    readable, unreadable = [], 0
+    place = places.read(row.pk) if row.gguf else None
+    readable, unreadable = [(0, place.key)] if place else [], 0
     for credential in row.credentials.all():
         if not credential.enabled:
             continue
         try:
-            readable.append((credential.pk, credential.secret.reveal()))
+            sent = credential.sent()
         except SecretUnreadable:
             unreadable += 1
+        else:
+            # Cookies may all have expired.
+            readable += [(credential.pk, sent)] if sent else []
     return ProviderPolicy(
         id=row.pk,
         name=row.name,
@@ -218,9 +244,12 @@ def _provider(row: Provider) -> ProviderPolicy:
         default_model=row.default_model,
         endpoint=endpoint_of(row),
         created=int(row.created_at.timestamp()),
-        needs_credential=row.auth_style != Provider.Auth.NONE and row.adapter != "demo",
+        needs_credential=row.auth_style != Provider.Auth.NONE and row.adapter not in ("demo", "local"),
+        fetches=row.allow_private if row.fetch_media is None else row.fetch_media,
         credentials=tuple(readable),
         unreadable=unreadable,
+        gguf=row.gguf,
+        gguf_context=row.gguf_context,
     )
 
 
@@ -261,11 +290,14 @@ def _model(row: ProviderModel, provider: ProviderPolicy, prices: list[PricePolic
 def emulated(row: ProviderModel) -> frozenset[str]:
     """What the gateway does for the model; what it can by itself is never emulated."""
     found = {name for name in ("tools", "json") if getattr(row, name) is False and getattr(row, f"emulate_{name}")}
+    if row.emulate_tools and row.tools is not False:
+        # What its protocol may lack is making the model call them.
+        found.add("choice")
     return frozenset(found | ({"think"} if row.think_tags else set()))
 
 
 def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePolicy, ...]) -> Iterator[Target]:
-    lacks = frozenset(name for name in ("tools", "json") if getattr(row, name) is False)
+    lacks = frozenset(name for name in ("tools", "json", "vision", "audio") if getattr(row, name) is False)
     emulates = emulated(row)
     credentials = provider.credentials or (() if provider.needs_credential else ((0, ""),))
     for credential_id, credential in credentials:
@@ -282,11 +314,14 @@ def _targets(row: ProviderModel, provider: ProviderPolicy, prices: tuple[PricePo
             asks_usage=provider.asks_usage,
             prices=prices,
             context_length=row.context_length,
-            plain=not lacks and not emulates,
+            # Requests with pictures and sounds say themselves that they are not plain.
+            plain=lacks <= {"vision", "audio"} and not emulates,
             completions=provider.completions,
             lacks=lacks,
             emulates=emulates,
             limits=_limits("model", row.pk, row),
+            caches=row.cache_answers,
+            fetches=provider.fetches,
         )
 
 
@@ -319,6 +354,11 @@ def load() -> Snapshot:
         )
         for alias in ModelAlias.objects.filter(enabled=True).prefetch_related("targets")
     }
+    limits_models = any(target.limits for model in models.values() for target in model.targets)
+    keeps_answers = settings.ANSWER_CACHE_SECONDS > 0 and (
+        any(key.caches for key in keys.values())
+        or any(target.caches for model in models.values() for target in model.targets)
+    )
     return Snapshot(
         version=version,
         active_users=frozenset(get_user_model().objects.filter(is_active=True).values_list("pk", flat=True)),
@@ -330,7 +370,9 @@ def load() -> Snapshot:
         by_name=by_name,
         by_model={name: tuple(found) for name, found in by_model.items()},
         aliases={name: entries for name, entries in aliases.items() if entries},
-        limits_models=any(target.limits for model in models.values() for target in model.targets),
+        limits_models=limits_models,
+        keeps_answers=keeps_answers,
+        attends=limits_models or keeps_answers,
     )
 
 

@@ -71,10 +71,15 @@ class Target:
     plain: bool = True
     # Its provider has POST /completions.
     completions: bool = False
-    # Capabilities that are an explicit no, and what is emulated: tools, json, think.
+    # Capabilities that are an explicit no (tools, json, vision, audio), and what is emulated: tools, json, think, and
+    # choice where the model has tools that its protocol may be unable to force.
     lacks: frozenset[str] = frozenset()
     emulates: frozenset[str] = frozenset()
     # Of the model at this provider, for all callers together.
     limits: tuple[Limit, ...] = ()
+    # Its answers are kept, each for its caller.
+    caches: bool = False
+    # Pictures behind addresses are fetched here; otherwise the provider gets the address, where it takes one.
+    fetches: bool = False
     # What the upstream client has worked out for this target: heads of requests, by path and kind.
     prepared: dict[tuple[str, bool], Any] = field(default_factory=dict, repr=False, compare=False)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,10 @@ BATCH = 500
 MAX_WAITING = 100_000
 TABLE = UsageEvent._meta.db_table
 FIELDS = [field for field in UsageEvent._meta.concrete_fields if not field.primary_key]
-COLUMNS = [str(field.column) for field in FIELDS]
-in_order: Callable[[Record], tuple[Any, ...]] = itemgetter(*COLUMNS)
+# As records have them, and those that are stored in a form of their own.
+PLAIN = [str(field.column) for field in FIELDS if field.column not in ("created_at", "attempts")]
+COLUMNS = [*PLAIN, "created_at", "attempts"]
+in_order: Callable[[Record], tuple[Any, ...]] = itemgetter(*PLAIN)
 DEFAULTS: Record = {str(field.column): field.get_default() for field in FIELDS}
 MAX_TOKENS_STORED = 2**62
 MAX_TOLD = 10
@@ -156,6 +159,10 @@ class Tally:
         more = len(tries) - MAX_TOLD
         return ", ".join(tries[:MAX_TOLD]) + (f", and {more} more" if more > 0 else "")
 
+    def replayed(self, target: Target) -> Tally:
+        """To be begun in this one's place: the target's answer was given before."""
+        return Replayed(self.request_id, self._principal, self._chat, self._surface, target)
+
     def spoke(self) -> None:
         """The caller is about to see the first words."""
         if self._first is None:
@@ -210,26 +217,63 @@ class Tally:
         }
 
 
+class Replayed(Tally):
+    """Counts a request whose answer was given before: nobody is asked for it, nothing is used and nothing costs."""
+
+    def __init__(self, request_id: str, principal: Principal, chat: ChatRequest, surface: str, target: Target) -> None:
+        super().__init__(request_id, principal, chat, surface)
+        self._kept_of = target
+        self._attempts = [{"provider": target.provider, "model": target.public_id, "ms": 0, "cached": True}]
+
+    def begin(self, target: Target) -> None:
+        super().begin(self._kept_of)
+
+    def total(self) -> Usage | None:
+        return Usage(0, 0)
+
+    def cost(self, usage: Usage) -> float | None:
+        return 0.0
+
+    def _priced(self) -> tuple[int | None, int | None]:
+        return None, 0
+
+
 def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000 + 0.5)
 
 
-def _row(record: Record, stored: Callable[[datetime], Any]) -> tuple[Any, ...]:
+def _row(record: Record, stored: Callable[[float], Any]) -> tuple[Any, ...]:
     """The record in the order of COLUMNS."""
-    values: Record = DEFAULTS | record
-    values["created_at"] = stored(datetime.fromtimestamp(record["created_at"], UTC))
-    values["attempts"] = orjson.dumps(values["attempts"]).decode()
-    if values["status"] != "ok":
-        for name, size in TEXTS.items():
-            text = values[name]
-            if type(text) is not str or len(text) > size:
-                values[name] = str(text or "")[:size]
-    return in_order(values)
+    if record["status"] != "ok":
+        record = DEFAULTS | record
+        record |= {name: _fitting(record[name], size) for name, size in TEXTS.items()}
+    try:
+        return *in_order(record), stored(record["created_at"]), orjson.dumps(record["attempts"]).decode()
+    except KeyError:
+        # Nobody knows what it used, or an older version wrote it to the journal.
+        return _row(DEFAULTS | record, stored)
 
 
-def _naive_text(at: datetime) -> str:
+def _fitting(text: Any, size: int) -> str:
+    return text if type(text) is str and len(text) <= size else str(text or "")[:size]
+
+
+def _naive_text(at: float) -> str:
     """As Django stores times in SQLite; its own way there costs as much as the rest of the row."""
-    return at.replace(tzinfo=None).isoformat(" ")
+    second = int(at)
+    micros = round((at - second) * 1e6)
+    if micros == 1_000_000:
+        second, micros = second + 1, 0
+    return f"{_text_of_second(second)}.{micros:06d}" if micros else _text_of_second(second)
+
+
+@lru_cache(64)
+def _text_of_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat(" ")
+
+
+def _adapted(at: float) -> Any:
+    return connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(at, UTC))
 
 
 def insert(records: list[Record]) -> None:
@@ -238,7 +282,7 @@ def insert(records: list[Record]) -> None:
     marks = ", ".join(["%s"] * len(COLUMNS))
     # Names come from the model, values travel as parameters.
     statement = f"INSERT INTO {TABLE} ({names}) VALUES ({marks}) ON CONFLICT (request_id) DO NOTHING"  # noqa: S608 # nosec B608
-    stored = _naive_text if connection.vendor == "sqlite" else connection.ops.adapt_datetimefield_value
+    stored = _naive_text if connection.vendor == "sqlite" else _adapted
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.executemany(statement, [_row(record, stored) for record in records])
 

@@ -1,5 +1,5 @@
 """The media app's pages in the admin, one file per topic."""
 
-from media import file_admin
+from media import bucket_admin, file_admin
 
-__all__ = ["file_admin"]
+__all__ = ["bucket_admin", "file_admin"]

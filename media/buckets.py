@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from media import downloads, store
 from media.convert import texts
@@ -127,8 +127,11 @@ def add(owner_id: int, label: str, files: Sequence[Incoming]) -> Added:
         if not kept:
             raise NothingKept(skipped, failures[0])
         return Added([_entered(bucket, one) for one in kept], skipped)
-    except BaseException:
+    except BaseException as error:
         _undo(bucket, made, kept)
+        if isinstance(error, IntegrityError):
+            # Somebody deleted the bucket meanwhile.
+            raise BucketMissing from None
         raise
 
 
@@ -136,7 +139,7 @@ def _undo(bucket: Bucket, made: bool, kept: Iterable[_Kept]) -> None:
     for one in kept:
         _remove(one.original, one.text)
     # Another request may have put something into it meanwhile.
-    if made and not bucket.documents.exists():
+    if made and not bucket.documents.exists() and not bucket.files.exists():
         bucket.delete()
 
 
@@ -146,7 +149,10 @@ def _kept(bucket: Bucket, incoming: Incoming, late: bool) -> tuple[_Kept, tuple[
     if label == downloads.NAME and downloads.parsed(file.read(downloads.MAX_BYTES + 1)) is not None:
         stored = _store(bucket, file, label, "application/json")
         return _Kept(label, Document.Kind.DOWNLOADS, Document.State.WAITING, stored), ()
-    found = reading(file, label, late=late)
+    try:
+        found = reading(file, label, late=late)
+    except Busy:
+        found = reading(file, label, late=True)
     if found.sort in MEDIA:
         stored = _store(bucket, file, label, "")
         return _Kept(label, Document.Kind.MEDIA, Document.State.READ, stored), ()

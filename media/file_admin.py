@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -45,6 +45,7 @@ class StoredFileAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     list_max_show_all = 0
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     search_fields = ("label", "name", "owner__username")
     search_help_text = "Names of files and of users."
     ordering = ("-created_at",)
@@ -52,6 +53,9 @@ class StoredFileAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "preview", "label", "owner", "bucket", "content_type", "bytes", "pixels", "source", "provider", "model",
         "created_at",
     )  # fmt: skip
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Stored files", **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -72,10 +76,10 @@ class StoredFileAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         rows: QuerySet[StoredFile] = super().get_queryset(request).annotate(is_own=own)
         return rows
 
-    @admin.display(description="")
-    def preview(self, stored: StoredFile) -> SafeString | str:
+    @admin.display(description="", empty_value="")
+    def preview(self, stored: StoredFile) -> SafeString | None:
         if stored.content_type not in IMAGES or not getattr(stored, "is_own", False):
-            return ""
+            return None
         return format_html(
             '<a href="{}"><img class="preview" src="{}" alt="" width="40" height="40" loading="lazy"></a>',
             session_path(stored),

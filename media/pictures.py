@@ -18,12 +18,11 @@ from PIL import (
     JpegImagePlugin,
     MpoImagePlugin,
     PngImagePlugin,
-    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
 
-from media.errors import BrokenPicture, PictureTooLarge
+from media.errors import BrokenPicture, MediaError, PictureTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +41,6 @@ STORED_AS = {
     "GIF": ("GIF", "image/gif"),
     "WEBP": ("WEBP", "image/webp"),
     "BMP": ("PNG", "image/png"),
-    "TIFF": ("PNG", "image/png"),
     "AVIF": ("WEBP", "image/webp"),
 }
 # Pillow loads those of a list that it knows: named here, none is missing when the first picture comes.
@@ -53,7 +51,6 @@ READERS = (
     JpegImagePlugin,
     MpoImagePlugin,
     PngImagePlugin,
-    TiffImagePlugin,
     WebPImagePlugin,
 )
 # A JPEG of several pictures is found to be one after it was opened as JPEG.
@@ -76,8 +73,8 @@ def rewrite(source: IO[bytes], target: IO[bytes]) -> Picture:
     """Writes the picture in `source` anew. Raises BrokenPicture and PictureTooLarge."""
     with _opened(source) as image:
         stored, content_type = STORED_AS[str(image.format)]
-        frames = getattr(image, "n_frames", 1) if stored in ("GIF", "WEBP", "PNG") and image.format != "TIFF" else 1
-        _check_animation(image, frames)
+        frames = getattr(image, "n_frames", 1) if stored in ("GIF", "WEBP", "PNG") else 1
+        _check_animation(image, frames, stored)
         if frames > 1:
             _write_frames(image, target, stored)
             return Picture(content_type, *image.size)
@@ -117,8 +114,10 @@ def _opened(source: IO[bytes]) -> Iterator[Image.Image]:
             raise PictureTooLarge(f"The picture has more than {MAX_IMAGE_PIXELS:,} pixels.") from None
         except UnidentifiedImageError:
             raise BrokenPicture("The picture cannot be read.") from None
-        except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError) as error:
-            # Pillow's readers raise all of these on bytes that were cut or changed.
+        except MediaError:
+            raise
+        except Exception as error:
+            # Readers of bytes that were cut or changed fail in a dozen ways. A disk that fails is another matter.
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise BrokenPicture("The picture is damaged or cut off.") from error
@@ -131,8 +130,10 @@ def _check_size(image: Image.Image) -> None:
         )
 
 
-def _check_animation(image: Image.Image, frames: int) -> None:
-    if frames > MAX_FRAMES or image.width * image.height * frames > MAX_ANIMATION_PIXELS:
+def _check_animation(image: Image.Image, frames: int, stored: str) -> None:
+    # Pillow holds all frames of a PNG at once, four bytes a pixel.
+    most = MAX_IMAGE_PIXELS if stored == "PNG" else MAX_ANIMATION_PIXELS
+    if frames > MAX_FRAMES or image.width * image.height * frames > most:
         raise PictureTooLarge(f"The animation has {frames} pictures of {image.width} x {image.height} pixels.")
 
 
@@ -162,8 +163,6 @@ def _fit(image: Image.Image, stored: str) -> Image.Image:
     }[stored]
     if image.mode in modes:
         return image
-    if image.mode in ("I", "F"):
-        return image.convert("L")
     return image.convert("RGBA" if image.has_transparency_data and stored != "JPEG" else "RGB")
 
 

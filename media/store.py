@@ -70,6 +70,8 @@ EXTENSIONS = {
     "text/markdown": "md",
     "text/xml": "xml",
 }
+# For HEIC there is no reader; TIFF's has had more holes than anybody sends TIFF.
+UNREADABLE = frozenset({"image/heic", "image/heif", "image/tiff"})
 NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 # Controls, halves of characters, and what reverses or hides text: a name with them would pass for another.
 HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]")
@@ -202,8 +204,8 @@ def _content(data: bytes | IO[bytes], received: IO[bytes], rewritten: IO[bytes],
         raise UnknownType("This file is of a type that is not known here.")
     if kind not in kinds.IMAGES | kinds.MORE_IMAGES:
         return _Content(received, kind, size, sha256)
-    if kind in ("image/heic", "image/heif"):
-        raise UnknownType("HEIC pictures cannot be read here. Send JPEG, PNG, WebP or GIF.")
+    if kind in UNREADABLE:
+        raise UnknownType("Pictures of this type cannot be read here. Send JPEG, PNG, WebP or GIF.")
     picture = pictures.rewrite(received, rewritten)
     size, sha256 = measured(rewritten)
     return _Content(rewritten, picture.content_type, size, sha256, picture.width, picture.height)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.support.environment import prepare
@@ -22,6 +23,16 @@ from tests.support.provider import ScriptedProvider  # noqa: E402
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+
+# How long a machine takes says nothing about a case: what else runs on it may slow the drawing of one by seconds.
+hypothesis.settings.register_profile(
+    "busy machines",
+    hypothesis.settings.get_profile("ci" if os.environ.get("CI") else "default"),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("busy machines")
 
 
 def pytest_configure() -> None:

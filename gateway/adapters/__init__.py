@@ -7,6 +7,7 @@ from gateway.adapters.base import Adapter
 from gateway.adapters.copilot import CopilotAdapter
 from gateway.adapters.demo import DemoAdapter
 from gateway.adapters.gemini import GeminiAdapter
+from gateway.adapters.local import LocalAdapter
 from gateway.adapters.ollama import OllamaAdapter
 from gateway.adapters.openai_chat import OpenAIChatAdapter
 from gateway.adapters.openai_responses import OpenAIResponsesAdapter
@@ -20,6 +21,7 @@ ADAPTERS: dict[str, Adapter] = {
     "anthropic": AnthropicAdapter(),
     "gemini": GeminiAdapter(),
     "openai_responses": OpenAIResponsesAdapter(),
+    "local": LocalAdapter(),
     "demo": DemoAdapter(),
 }
 

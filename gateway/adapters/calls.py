@@ -15,7 +15,7 @@ import orjson
 from gateway.adapters.base import Adapter
 from gateway.calls import EMBEDDINGS, CallRequest
 from gateway.chat import ChatRequest
-from gateway.errors import UpstreamBroken, UpstreamRejected
+from gateway.errors import UnsupportedParameter, UpstreamBroken, UpstreamRejected
 from gateway.events import Event, RawReply, Usage
 from gateway.targets import Target
 from gateway.tokens import count
@@ -69,6 +69,22 @@ class Calls:
 
 def lacking(target: Target, operation: str) -> UpstreamRejected:
     return UpstreamRejected(f"{target.provider} offers no {operation}.", code="unsupported_operation", param="model")
+
+
+def texts_of(target: Target, request: CallRequest) -> list[str]:
+    """The inputs, for protocols that know texts alone. Raises UnsupportedParameter for tokens."""
+    inputs = request.inputs()
+    if not all(isinstance(item, str) for item in inputs):
+        raise UnsupportedParameter(target.provider, "input", "tokens cannot be embedded, send texts.")
+    return list(inputs)
+
+
+def vectors_of(target: Target, found: Any, expected: int) -> list[list[float]]:
+    """What a provider sent as vectors, checked. Raises UpstreamBroken unless it is one for each input."""
+    vectors = found if isinstance(found, list) else []
+    if len(vectors) != expected or not all(isinstance(vector, list) and vector for vector in vectors):
+        raise UpstreamBroken(f"{target.provider} sent an answer that is not a list of embeddings.")
+    return vectors
 
 
 def embeddings_of(target: Target, request: CallRequest, found: Embedded) -> Sequence[Event]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import orjson
 
+from gateway.adapters.calls import Embedded, texts_of, vectors_of
 from gateway.adapters.failures import from_object
 from gateway.adapters.inline_media import data_url, mime_of
 from gateway.adapters.inputs import inlined
-from gateway.adapters.translated import UNREADABLE, AnswerReader, LineSplitter, TranslatedAdapter
-from gateway.adapters.unsupported import content_path, effort_of, is_asked, number_of, refuse
+from gateway.adapters.translated import UNREADABLE, AnswerReader, LineSplitter, TranslatedAdapter, decoded, written
+from gateway.adapters.unsupported import content_path, effort_of, is_asked, number_of, refuse, switch_of
+from gateway.calls import CallRequest
 from gateway.chat import ChatRequest, ImagePart, Message, OtherPart, ReasoningPart, TextPart, ToolCall
 from gateway.errors import UnsupportedParameter, UpstreamBroken
 from gateway.events import Event, Finished, MediaOutput, ReasoningDelta, TextDelta, ToolCallDelta, Usage
@@ -43,6 +45,9 @@ REASONS = {"length": "length"}
 class OllamaAdapter(TranslatedAdapter):
     label = "Ollama"
     splitter = LineSplitter
+    takes_bytes = True
+    # It offers tools and cannot ask for a call, or for one at most.
+    obeys_choice = False
 
     def path(self, target: Target, chat: ChatRequest) -> str:
         return "/api/chat"
@@ -76,6 +81,24 @@ class OllamaAdapter(TranslatedAdapter):
 
     def reader(self, target: Target) -> AnswerReader:
         return AnswerLines(target)
+
+    async def embed(self, upstream: Upstream, target: Target, request: CallRequest) -> Embedded:
+        """https://docs.ollama.com/api/embed. A text that is too long is cut there, unless `truncate` is false."""
+        texts, asked = texts_of(target, request), request.body
+        body = {
+            "model": target.upstream_model,
+            "input": texts,
+            "dimensions": asked.get("dimensions"),
+            "truncate": switch_of(target, request, "truncate"),
+            "keep_alive": _keep_alive(target, request),
+        }
+        sent = {name: value for name, value in body.items() if value is not None}
+        reply = await upstream.call(target, "/api/embed", written(target, sent))
+        if reply.status != 200:
+            raise self.failure(target, reply)
+        found = decoded(target, reply.body)
+        vectors = vectors_of(target, found.get("embeddings"), len(texts))
+        return Embedded(vectors, count(found.get("prompt_eval_count")))
 
 
 def _messages(target: Target, chat: ChatRequest) -> list[dict[str, Any]]:

@@ -28,12 +28,14 @@ class OverChat:
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
         assert isinstance(chat, CompletionRequest)
         found: list[Event] = []
-        spent = Spent()
+        spent = Spent(chat)
         for first, part in parts(target, chat):
             try:
                 events = await self._adapter.complete(upstream, target, part)
             except UpstreamError as error:
                 carried(error, spent.parts)
+                # The error knows it now.
+                spent.parts.clear()
                 raise
             for event in events:
                 found.extend(spent.passed(event, first))
@@ -41,7 +43,7 @@ class OverChat:
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         assert isinstance(chat, CompletionRequest)
-        spent = Spent()
+        spent = Spent(chat)
         try:
             for first, part in parts(target, chat):
                 async with aclosing(self._adapter.stream(upstream, target, part)) as events:
@@ -58,10 +60,11 @@ class OverChat:
 
 
 class Spent:
-    """Sums the usage of several chats."""
+    """Sums the usage of several chats. The request has it too, for whoever books it when the caller leaves."""
 
-    def __init__(self) -> None:
-        self.parts: list[Usage] = []
+    def __init__(self, request: CompletionRequest) -> None:
+        self.parts = request.spent
+        self.parts.clear()
 
     def passed(self, event: Event, first: int) -> Iterator[Event]:
         """The event as one of the whole answer, whose choices of this chat begin with `first`."""

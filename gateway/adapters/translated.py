@@ -53,6 +53,8 @@ class TranslatedAdapter(ABC):
     label: str
     local = False
     splitter: ClassVar[type[Splitter]] = EventSplitter
+    # Its protocol knows no addresses of pictures: `prepared` fetches them, whatever the provider's row says.
+    takes_bytes: ClassVar[bool] = False
 
     @abstractmethod
     def path(self, target: Target, chat: ChatRequest) -> str:

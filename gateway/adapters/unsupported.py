@@ -46,6 +46,14 @@ def number_of(target: Target, chat: ChatRequest, name: str) -> int | float | Non
     raise UnsupportedParameter(target.provider, name, "expected a number.")
 
 
+def switch_of(target: Target, chat: ChatRequest, name: str) -> bool | None:
+    """The same, for yes and no."""
+    value = chat.body.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    raise UnsupportedParameter(target.provider, name, "expected true or false.")
+
+
 def effort_of(target: Target, chat: ChatRequest) -> str | bool | None:
     """How much the model is to reason: an effort, just yes or no, or None when nothing was said.
 

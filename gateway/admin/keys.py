@@ -24,6 +24,7 @@ from gateway.models.keys import SURFACES, check_cidrs, check_names
 GRACE = timedelta(hours=24)
 MOST_AT_ONCE = 50
 AMOUNTS = ("requests_per_minute", "tokens_per_minute", "max_streams")
+ANSWERS = ("cache_answers",)
 SURFACE_NAMES = {"v1": "/v1", "api": "/api", "backend": "/backend-api"}
 LAMPS = {"active": "ok", "not yet valid": "warn"}
 
@@ -42,7 +43,7 @@ class ApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = ApiKey
-        fields = ("user", "name", "surfaces", "models", "networks", "valid_from", "expires_at", *AMOUNTS)
+        fields = ("user", "name", "surfaces", "models", "networks", "valid_from", "expires_at", *AMOUNTS, *ANSWERS)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -71,6 +72,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     fieldsets = (
         (None, {"fields": ("user", "name")}),
         ("Limits", {"fields": ("models", "surfaces", "networks", ("valid_from", "expires_at"), AMOUNTS)}),
+        ("Answers", {"fields": ANSWERS}),
     )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:

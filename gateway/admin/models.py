@@ -15,8 +15,16 @@ from gateway.models import CAPABILITIES, EMULATIONS, AliasTarget, ModelAlias, Pr
 from gateway.portable import AMOUNTS
 
 FLAGS_NOTE = "Unknown is passed to the provider as it is; only “No” refuses a request."
-EMULATION_NOTE = "Costs tokens and is less certain than what a model can by itself."
-EMULATED = {"emulate_tools": "tools by prompt", "emulate_json": "JSON by prompt", "think_tags": "<think>"}
+EMULATION_NOTE = (
+    "The first two cost tokens and are less certain than what a model can by itself. “Same answer again” keeps each "
+    "answer for its caller alone, for ANSWER_CACHE_SECONDS."
+)
+EMULATED = {
+    "emulate_tools": "tools by prompt",
+    "emulate_json": "JSON by prompt",
+    "think_tags": "<think>",
+    "cache_answers": "answers kept",
+}
 
 
 class PriceForm(forms.ModelForm):  # type: ignore[type-arg]

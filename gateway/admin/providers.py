@@ -28,7 +28,7 @@ from gateway.presets import PLACEHOLDER, Preset, presets
 from gateway.provider_state import State, credential_state, provider_states
 from gateway.secrets import SecretUnreadable
 
-ADAPTER_NAMES = {"openai_chat": "OpenAI chat completions", "demo": "Demo (made-up answers)"}
+ADAPTER_NAMES = {"openai_chat": "OpenAI chat completions", "local": "On this server", "demo": "Demo (made-up answers)"}
 ELSEWHERE = (
     "With this the stored credentials would be sent elsewhere or in another way. "
     "Only who may change credentials may change it."
@@ -185,7 +185,16 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         (
             "Requests",
             {
-                "fields": ("auth_style", "auth_name", "headers", "query", "proxy", "asks_usage", "completions"),
+                "fields": (
+                    "auth_style",
+                    "auth_name",
+                    "headers",
+                    "query",
+                    "proxy",
+                    "asks_usage",
+                    "completions",
+                    "fetch_media",
+                ),
                 "classes": ("collapse",),
             },
         ),
@@ -196,6 +205,7 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "classes": ("collapse",),
             },
         ),
+        ("On this server", {"fields": ("gguf", "gguf_context"), "classes": ("collapse",)}),
         ("Documentation", {"fields": ("docs_url",), "classes": ("collapse",)}),
     )
 
@@ -258,7 +268,7 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 "live_state": provider_states([row])[row.pk],
                 "may_test": self.has_change_permission(request, row),
                 "may_sync": self._may_sync(request),
-                "is_local": operations.is_local(row),
+                "is_local": operations.is_local(row) and not row.gguf,
             }
         return super().change_view(request, object_id, form_url, context)
 

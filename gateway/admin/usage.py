@@ -208,5 +208,7 @@ class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def _result(attempt: dict[str, Any]) -> str:
+    if attempt.get("cached"):
+        return "an answer that was kept"
     failed = f"{attempt['status']} {attempt.get('code') or ''}".strip() if attempt.get("status") else "answered"
     return f"{failed}, {attempt.get('ms', 0)} ms"

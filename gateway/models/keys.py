@@ -79,6 +79,9 @@ class ApiKey(models.Model):
         validators=[MaxValueValidator(32_767)],
         help_text="At once, in one worker. Empty: MAX_STREAMS_PER_KEY. 0: no limit.",
     )
+    cache_answers = models.BooleanField(
+        "same answer again", default=False, help_text="Whoever asks exactly the same again gets the answer kept of it."
+    )
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     replaces = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, editable=False)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -117,6 +120,7 @@ class ApiKey(models.Model):
                 requests_per_minute=self.requests_per_minute,
                 tokens_per_minute=self.tokens_per_minute,
                 max_streams=self.max_streams,
+                cache_answers=self.cache_answers,
                 replaces=self,
             )
             end = timezone.now() + grace

@@ -11,6 +11,8 @@ from django.db import models
 from django.db.models import Max
 from django.db.models.functions import Lower
 
+from gateway.cookies import header
+from gateway.engines.extras import problem_with
 from gateway.models.keys import per_minute
 from gateway.network import check_base_url, check_proxy_url
 from gateway.secrets import EncryptedField
@@ -19,8 +21,8 @@ CAPABILITIES = (
     "chat", "vision", "image", "audio", "video", "tools", "json", "reasoning", "embeddings", "speech", "transcription",
 )  # fmt: skip
 
-# What the gateway does for a model that cannot; off where it can.
-EMULATIONS = ("emulate_tools", "emulate_json", "think_tags")
+# What the gateway does in a model's place, where an operator says so.
+EMULATIONS = ("emulate_tools", "emulate_json", "think_tags", "cache_answers")
 
 # A name travels in paths (/api/NAME/...) and in `NAME/model`, so it holds no slash and no space.
 provider_name = RegexValidator(
@@ -59,6 +61,7 @@ class Provider(models.Model):
         BEARER = "bearer", "Authorization: Bearer"
         HEADER = "header", "Named header"
         QUERY = "query", "Query parameter"
+        COOKIES = "cookies", "Cookies"
         NONE = "none", "None"
 
     name = models.CharField(
@@ -90,6 +93,13 @@ class Provider(models.Model):
         default=False,
         help_text="POST /completions is there. Off: legacy completions are asked as chats.",
     )
+    fetch_media = models.BooleanField(
+        "fetches what addresses lead to",
+        null=True,
+        blank=True,
+        help_text="Yes: pictures behind addresses are fetched here and sent as bytes. No: the provider gets them."
+        " Unknown: fetched where private addresses are allowed, because that server may reach what callers must not.",
+    )
     connect_timeout = models.PositiveIntegerField(default=5, validators=[MinValueValidator(1)], help_text="Seconds.")
     timeout = models.PositiveIntegerField(
         null=True,
@@ -102,6 +112,19 @@ class Provider(models.Model):
     )
     gap_timeout = models.PositiveIntegerField(
         null=True, blank=True, validators=[MinValueValidator(1)], help_text="Seconds that a stream may fall silent."
+    )
+    gguf = models.CharField(
+        "GGUF file",
+        max_length=500,
+        blank=True,
+        help_text="For the adapter “local”: the model file that this server runs with llama.cpp.",
+    )
+    gguf_context = models.PositiveIntegerField(
+        "context of the GGUF model",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(64)],
+        help_text="Tokens. Empty: 4,096. More takes more memory.",
     )
     default_model = models.CharField(
         max_length=200, blank=True, help_text="Used when a request names only the provider."
@@ -133,14 +156,26 @@ class Provider(models.Model):
 
         if self.adapter not in ADAPTERS:
             raise ValidationError({"adapter": f"Unknown adapter. There are: {', '.join(sorted(ADAPTERS))}."})
-        if self.adapter != "demo":
+        if not ADAPTERS[self.adapter].local:
             check_base_url(self.base_url, allow_private=self.allow_private)
+        self._check_gguf()
         if self.proxy:
             check_proxy_url(self.proxy)
         if self.auth_style in (self.Auth.HEADER, self.Auth.QUERY) and not self.auth_name:
             raise ValidationError({"auth_name": "Name the header or parameter that carries the credential."})
         if self.auth_name and not HEADER_NAME.match(self.auth_name):
             raise ValidationError({"auth_name": "This is not a header name."})
+
+    def _check_gguf(self) -> None:
+        """Raises ValidationError. A file that has gone since is no reason to refuse another change."""
+        if not self.gguf:
+            return
+        if self.adapter != "local":
+            raise ValidationError({"gguf": "A GGUF file is for the adapter “local”."})
+        if Provider.objects.filter(pk=self.pk, gguf=self.gguf).exists():
+            return
+        if problem := problem_with(self.gguf):
+            raise ValidationError({"gguf": problem})
 
     @property
     def title(self) -> str:
@@ -162,6 +197,14 @@ class Credential(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label or 'credential'} ...{self.tail}"
+
+    def sent(self) -> str:
+        """The secret as it is sent; empty when it is cookies of which none is for the base URL now.
+
+        Raises SecretUnreadable.
+        """
+        plain = self.secret.reveal()
+        return header(plain, self.provider.base_url) if self.provider.auth_style == Provider.Auth.COOKIES else plain
 
     def set_secret(self, plain: str) -> None:
         """Raises ValidationError for text that cannot stand in a header."""
@@ -201,6 +244,9 @@ class ProviderModel(models.Model):
     )
     think_tags = models.BooleanField(
         "<think> is reasoning", default=False, help_text="Text between <think> tags becomes reasoning."
+    )
+    cache_answers = models.BooleanField(
+        "same answer again", default=False, help_text="Whoever asks exactly the same again gets the answer kept of it."
     )
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
     requests_per_minute = per_minute()

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -23,8 +23,9 @@ from gateway.events import Event, MediaOutput, TextDelta
 from gateway.surfaces.exchange import Exchange
 from gateway.targets import Target
 from media import links, store
-from media.errors import FileMissing, MediaError
+from media.errors import MediaError
 from media.models import StoredFile
+from media.serving import find
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +109,7 @@ async def own(url: str, base: str, most: int) -> bytes | None:
 
 def _own(path: str, expires: str, signature: str, *, most: int) -> bytes:
     links.check(path, expires, signature)
-    stored = StoredFile.objects.select_related("blob").filter(name=path.removeprefix("/media/")).first()
-    if stored is None:
-        raise FileMissing
+    stored = find(unquote(path.removeprefix("/media/")), owner__is_active=True)
     with store.opened(stored) as file:
         return file.read(most + 1)
 

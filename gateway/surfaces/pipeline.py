@@ -13,6 +13,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from gateway import relay
+from gateway.answer_cache import Source
+from gateway.answer_cache import answers as kept_answers
 from gateway.authentication import Principal, authenticate_scope
 from gateway.breaker import breaker
 from gateway.chat import ChatRequest
@@ -89,6 +91,8 @@ class Surface:
     name: str
     operation = "chat"
     read: Read | None = None
+    # Whether its answers may be given again: where all that an answer depends on is in its request's body and fields.
+    gives_again = False
     # A surface that keeps something between requests has these; the others do not wait for them.
     prepare: Prepare | None = None
     finished: FinishedHook | None = None
@@ -99,6 +103,10 @@ class Surface:
         """The body, and what the path says. Raises BadRequest."""
         raise NotImplementedError
 
+    async def attach(self, chat: ChatRequest, principal: Principal) -> None:
+        """Puts what buckets hold into a request that is `attached`. Raises GatewayError."""
+        raise NotImplementedError
+
     def stream_encoder(self, chat: ChatRequest) -> StreamEncoder:
         raise NotImplementedError
 
@@ -106,7 +114,8 @@ class Surface:
         raise NotImplementedError
 
     def tell_cost(self, encoder: Any, cost: Cost) -> None:
-        """The caller asked what its answer costs; surfaces whose protocol has no word for that say nothing."""
+        """The caller asked what its answer costs."""
+        raise NotImplementedError
 
     def error_body(self, error: GatewayError) -> bytes:
         raise NotImplementedError
@@ -175,6 +184,8 @@ class Surface:
         targets = targets_of(store.current, chat, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
+        if chat.attached:
+            await self.attach(chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
         tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
         await self._serve(exchange, principal, chat, targets, tally)
@@ -183,15 +194,23 @@ class Surface:
         self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
     ) -> None:
         limits, admission = limits_of(principal), None
+        source: Source = relay
         with exchange.watched() as watch:
             live = Live(principal, watch.loop, watch.cut, chat.stream)
             answers.enter(live)
             try:
-                if limits or store.current.limits_models:
-                    targets = breaker.order(targets)
-                    admission, targets = await limiter.admit_somewhere(limits, targets, chat)
-                    exchange.limit_headers = limit_headers(admission.standings)
-                await self._answer(exchange, principal, chat, targets, tally)
+                if limits or store.current.attends:
+                    known = targets
+                    if limits or store.current.limits_models:
+                        targets = breaker.order(targets)
+                        admission, targets = await limiter.admit_somewhere(limits, targets, chat)
+                        exchange.limit_headers = limit_headers(admission.standings)
+                    if store.current.keeps_answers and self.gives_again:
+                        found = await kept_answers.find(principal, chat, known, tally, self.name)
+                        if found is not None:
+                            source, tally = found.source, found.tally
+                            exchange.limit_headers = [*exchange.limit_headers, *found.headers]
+                await self._answer(exchange, principal, chat, targets, tally, source)
             finally:
                 answers.leave(live)
                 # Who leaves before usage is known has used what was estimated, as far as anyone knows.
@@ -199,7 +218,13 @@ class Surface:
                     admission.settle(tally.total())
 
     async def _answer(
-        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        chat: ChatRequest,
+        targets: tuple[Target, ...],
+        tally: Tally,
+        source: Source,
     ) -> None:
         """Books the request exactly once, however it ends."""
         encoder = exchange.encoder = self.stream_encoder(chat) if chat.stream else None
@@ -210,15 +235,15 @@ class Surface:
             exchange.late_headers = partial(_attempts, tally)
         try:
             if encoder is not None:
-                await self._stream(exchange, principal, chat, targets, tally, encoder)
+                await self._stream(exchange, principal, chat, targets, tally, source, encoder)
             else:
-                await self._plain(exchange, principal, chat, targets, tally)
+                await self._plain(exchange, principal, chat, targets, tally, source)
         except GatewayError as error:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             tally.end("error", error.status, error)
             raise
         except asyncio.CancelledError:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             # Without a reason of the exchange's own it is the server that stops and has waited long enough.
             cut = exchange.cut or ServerStopping()
             if isinstance(cut, ServerStopping):
@@ -230,17 +255,24 @@ class Surface:
             tally.end("error", 500)
             raise
 
-    def _book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+    def book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+        """What an answer has used that did not come to its end."""
         if encoder is not None and tally.usage is None:
             tally.usage = encoder.usage or (self.estimated(chat, encoder.chunks) if encoder.chunks else None)
 
     async def _plain(
-        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        chat: ChatRequest,
+        targets: tuple[Target, ...],
+        tally: Tally,
+        source: Source,
     ) -> None:
         encoder = self.plain_encoder(chat)
         if chat.include_cost:
             self.tell_cost(encoder, tally.cost)
-        events = await relay.complete(upstream, chat, targets, tally)
+        events = await source.complete(upstream, chat, targets, tally)
         try:
             for event in events:
                 if type(event) is MediaOutput and self.keep is not None and tally.target is not None:
@@ -263,11 +295,12 @@ class Surface:
         chat: ChatRequest,
         targets: tuple[Target, ...],
         tally: Tally,
+        source: Source,
         encoder: StreamEncoder,
     ) -> None:
         exchange.expect_stream([*STREAM_HEADERS, *self.answer_headers(exchange, chat)])
         failure: GatewayError | None = None
-        async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
+        async with aclosing(source.stream(upstream, chat, targets, tally)) as events:
             async for event in events:
                 if type(event) in NOTABLE:
                     if isinstance(event, Failed):
@@ -279,7 +312,7 @@ class Surface:
                 if data and not exchange.wrote(data):
                     await exchange.write(data)
         if failure is not None:
-            self._book_partial(tally, encoder, chat)
+            self.book_partial(tally, encoder, chat)
             tally.end("error", failure.status, failure)
             await exchange.end_stream(b"")
             return

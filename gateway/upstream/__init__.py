@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -20,12 +21,12 @@ DRAIN_SECONDS = 2.0
 ERROR_BODY_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """A whole answer. `headers` are the provider's, names in lower case; they never reach a caller as they are."""
 
     status: int
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
 
     def header(self, name: bytes) -> str | None:
@@ -169,19 +170,18 @@ class Upstream:
     async def _whole(self, target: Target, request: Prepared, body: bytes) -> Reply:
         loop = asyncio.get_running_loop()
         pool = self._pool(loop)
-        begun = loop.time()
-        connection = await _connected(pool, request.origin, target, target.endpoint.timeouts.total)
-        timer = loop.call_at(begun + target.endpoint.timeouts.total, connection.expire)
+        deadline = loop.time() + target.endpoint.timeouts.total
+        connection = pool.waiting(request.origin)
+        if connection is None:
+            connection = await _connected(pool, request.origin, target, target.endpoint.timeouts.total)
         try:
+            connection.limit(deadline)
             connection.begin(request.head + b"%d\r\n\r\n" % len(body), body)
-            await connection.head()
-            _check(connection, target)
             data = await connection.whole()
-            if connection.fault is not None:
-                _check(connection, target)
-            return Reply(connection.status, tuple(connection.headers), data)
+            if connection.fault is not None or connection.coded:
+                raise _error(connection, target)
+            return Reply(connection.status, connection.headers, data)
         finally:
-            timer.cancel()
             pool.put(request.origin, connection)
 
     async def open_stream(
@@ -199,23 +199,23 @@ class Upstream:
         begun = loop.time()
         first = target.endpoint.timeouts.first_event
         connection = await _connected(pool, request.origin, target, first)
-        timer = loop.call_at(begun + first, connection.expire)
         opened = False
         try:
+            connection.limit(begun + first)
             connection.begin(request.head + b"%d\r\n\r\n" % len(body), body)
             await connection.head()
             if connection.fault is Fault.OVERDUE:
                 raise UpstreamTimeout(f"{target.provider} did not begin to answer in {first:g} seconds.")
-            _check(connection, target)
+            if connection.fault is not None or connection.coded:
+                raise _error(connection, target)
             if connection.status == 200:
                 opened = True
+                connection.limit(None)
                 return UpstreamStream(pool, request.origin, connection, target, begun)
-            timer.cancel()
-            timer = loop.call_later(ERROR_BODY_SECONDS, connection.expire)
+            connection.limit(loop.time() + ERROR_BODY_SECONDS)
             data = await connection.whole()
-            return Reply(connection.status, tuple(connection.headers), data if connection.complete else b"")
+            return Reply(connection.status, connection.headers, data if connection.complete else b"")
         finally:
-            timer.cancel()
             if not opened:
                 pool.put(request.origin, connection)
 
@@ -236,23 +236,19 @@ async def _connected(pool: Pool, origin: Origin, target: Target, seconds: float)
         raise UpstreamBroken(f"{target.provider} cannot be reached.") from error
 
 
-def _check(connection: Connection, target: Target) -> None:
-    """Raises the error of a connection that gave no usable answer."""
+def _error(connection: Connection, target: Target) -> UpstreamError:
+    """What is wrong with a connection that gave no usable answer."""
     fault = connection.fault
     if fault is None:
-        for name, value in connection.headers:
-            coded = name == b"content-encoding" and value.lower() not in (b"identity", b"")
-            if coded or (name == b"transfer-encoding" and value.lower() != b"chunked"):
-                raise UpstreamBroken(f"{target.provider} sent a compressed answer though none was asked for.")
-        return
+        return UpstreamBroken(f"{target.provider} sent a compressed answer though none was asked for.")
     if fault is Fault.OVERDUE:
-        raise UpstreamTimeout(f"{target.provider} did not answer in time.")
+        return UpstreamTimeout(f"{target.provider} did not answer in time.")
     if fault is Fault.UNANSWERED:
         # Not sent again to the same provider: it may have read the request, and would be paid twice.
-        raise UpstreamBroken(f"{target.provider} closed the connection without an answer.")
+        return UpstreamBroken(f"{target.provider} closed the connection without an answer.")
     if fault is Fault.TOO_LARGE:
-        raise UpstreamBroken(f"{target.provider} sent more than {MAX_REPLY_BYTES // 2**20} MiB.")
-    raise UpstreamBroken(f"The connection to {target.provider} failed.")
+        return UpstreamBroken(f"{target.provider} sent more than {MAX_REPLY_BYTES // 2**20} MiB.")
+    return UpstreamBroken(f"The connection to {target.provider} failed.")
 
 
 upstream = Upstream()

@@ -23,6 +23,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_WAITING_BYTES = 32 * 1024
 READ_BYTES = 32 * 1024
 JOINED_BYTES = 16 * 1024
+PLAIN = {b"content-encoding": (b"identity", b""), b"transfer-encoding": (b"chunked",)}
 
 
 class Fault(enum.Enum):
@@ -48,6 +49,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._busy = False
         self._paused = False
         self._reset()
@@ -57,6 +61,8 @@ class Connection(asyncio.BufferedProtocol):
         self.headers: list[tuple[bytes, bytes]] = []
         self.fault: Fault | None = None
         self.complete = False
+        # Whether the body is compressed, though nobody asked for that.
+        self.coded = False
         self._headed = False
         self._head_bytes = 0
         self._reusable = False
@@ -91,11 +97,11 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpResponseParser(self)
 
     async def whole(self) -> bytes:
-        """The body, once all of it is there or `fault` is set. The body of an error is cut at MAX_ERROR_BYTES."""
+        """The body, once all of it is there, or `fault` or `coded` are set. An error's is cut at MAX_ERROR_BYTES."""
         self._collecting = True
         self._resume()
         self._bound()
-        while not self.complete and self.fault is None:
+        while not self.complete and self.fault is None and not self.coded:
             await self.arrival()
         return self.taken()
 
@@ -122,6 +128,7 @@ class Connection(asyncio.BufferedProtocol):
     def end(self) -> bool:
         """Ends the exchange; True when the connection may serve another one."""
         self._busy = False
+        self._deadline = None
         self._parts = []
         # A provider may answer before it has read the request: the rest would lead the next one.
         if self.complete and self._reusable and self._is_quiet():
@@ -141,6 +148,30 @@ class Connection(asyncio.BufferedProtocol):
         self.lost = True
         if self._transport is not None:
             self._transport.abort()
+
+    def limit(self, at: float | None) -> None:
+        """Ends the exchange under way at that time of the loop's, as `expire` does; None: not any more.
+
+        The timer runs on from one exchange to the next: one for each would cost as much as parsing the answer.
+        """
+        self._deadline = at
+        if at is not None and (self._timer is None or at < self._timer_at):
+            self._stop_timer()
+            self._timer, self._timer_at = self._loop.call_at(at, self._look_at_clock), at
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        if self._loop.time() < self._deadline:
+            self.limit(self._deadline)
+        else:
+            self.expire()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def expire(self) -> None:
         """The time for this exchange is over."""
@@ -195,25 +226,23 @@ class Connection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._buffer[:nbytes]))
-
-    def data_received(self, data: bytes) -> None:
         if not self._busy or self._parser is None:
             self.abort()
             return
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._reusable = False
             self._fail(Fault.MALFORMED)
             return
         if not self._headed:
-            self._head_bytes += len(data)
+            self._head_bytes += nbytes
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._fail(Fault.MALFORMED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._stop_timer()
         if self.place is not None:
             self.place.leave()
         # The parser's callbacks are this object's: a circle that only the collector would undo.
@@ -246,9 +275,12 @@ class Connection(asyncio.BufferedProtocol):
         self.status = status
         self._headed = True
         self._reusable = self._parser.should_keep_alive()
-        framed = any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
+        names = dict(self.headers)
+        framed = b"content-length" in names or b"transfer-encoding" in names
         self._until_close = not framed and status not in (204, 304)
-        if not self._collecting:
+        if b"content-encoding" in names or b"transfer-encoding" in names:
+            self.coded = any(value.lower() not in PLAIN[name] for name, value in self.headers if name in PLAIN)
+        if not self._collecting or self.coded:
             self._wake()
 
     def on_body(self, data: bytes) -> None:

@@ -72,14 +72,21 @@ class Pool:
         """Whether somebody waits, or would have to."""
         return self._places.is_full(origin)
 
-    async def get(self, origin: Origin, seconds: float) -> Connection:
-        """One that waits, or a new one within `seconds`. Raises OSError (PrivateAddress) or TimeoutError."""
+    def waiting(self, origin: Origin) -> Connection | None:
+        """One that may serve again at once."""
         waiting = self._idle.get(origin)
         while waiting:
             connection = waiting.pop()
             if not connection.lost and self.loop.time() - connection.idle_since < KEEP_SECONDS:
                 return connection
             connection.abort()
+        return None
+
+    async def get(self, origin: Origin, seconds: float) -> Connection:
+        """One that waits, or a new one within `seconds`. Raises OSError (PrivateAddress) or TimeoutError."""
+        connection = self.waiting(origin)
+        if connection is not None:
+            return connection
         async with asyncio.timeout(seconds):
             return await self._new(origin)
 

@@ -1,4 +1,7 @@
-"""What is sent to a provider, made from constants and its row; nothing of a caller's request travels in the head."""
+"""What is sent to a provider, made from constants and its row.
+
+Nothing of a caller's request travels in the head, but for checked names that an adapter puts among the row's headers.
+"""
 
 from __future__ import annotations
 
@@ -121,6 +124,8 @@ def _headers(endpoint: Endpoint, credential: str, *, stream: bool) -> dict[str, 
         headers["authorization"] = f"Bearer {credential}"
     elif credential and endpoint.auth_style == "header":
         headers[endpoint.auth_name.lower()] = credential
+    elif credential and endpoint.auth_style == "cookies":
+        headers["cookie"] = credential
     for name in ("content-length", "transfer-encoding", "connection"):
         headers.pop(name, None)
     if not all(NAME.match(name) and not UNSAFE.search(value) for name, value in headers.items()):

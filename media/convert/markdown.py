@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from media.convert import run, texts
-from media.convert.errors import ConversionError, Unreadable, Unsupported
+from media.convert.errors import Busy, ConversionError, Unreadable, Unsupported
 from media.convert.sorts import MEDIA, Sort, sort_of
 
 MAX_CHARS = run.MAX_TEXT_BYTES
@@ -70,7 +70,13 @@ def reading(file: IO[bytes], label: str, media: bool = False, late: bool = False
     with run.workplace() as folder:
         if sort == "zip":
             return _archive(file, folder)
-        return Reading(sort, text=_converted(sort, encoding, file, folder))
+        try:
+            return Reading(sort, text=_converted(sort, encoding, file, folder))
+        except Unreadable:
+            if sort != "table":
+                raise
+            # Too large for a table, or a text that only looks like one: models read it as it is.
+            return Reading("text", encoding)
 
 
 def _converted(sort: Sort, encoding: str, file: IO[bytes], folder: Path, seconds: float = run.SECONDS) -> str:
@@ -96,6 +102,8 @@ def _archive(file: IO[bytes], folder: Path) -> Reading:
         try:
             with _member(folder, index) as member, run.workplace() as inner:
                 text = _read_member(member, str(name), inner, deadline, left)
+        except Busy:
+            raise
         except ConversionError as error:
             skipped.append(f"{name}: {error.message}")
             continue

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from html.parser import HTMLParser
+from itertools import islice
 from typing import Any
 
 from media.convert.errors import Unreadable
@@ -121,14 +122,16 @@ def from_table(text: str) -> str:
     except csv.Error:
         dialect = csv.excel
     try:
-        rows = [row for row, _ in zip(csv.reader(io.StringIO(text), dialect), range(MAX_ROWS), strict=False)]
+        rows = list(islice(csv.reader(io.StringIO(text), dialect), MAX_ROWS + 1))
     except csv.Error as error:
         raise Unreadable(f"The table cannot be read: {error}.") from None
+    if len(rows) > MAX_ROWS or any(len(row) > MAX_COLUMNS for row in rows):
+        raise Unreadable("The table is too large.")
     return table(row for row in rows if row)
 
 
 def table(rows: Iterable[list[str]]) -> str:
-    lines = [[_cell(value) for value in row[:MAX_COLUMNS]] for row in rows]
+    lines = [[_cell(value) for value in row] for row in rows]
     if not lines:
         return ""
     width = max(map(len, lines))

@@ -7,7 +7,7 @@ from typing import IO, Literal
 
 from media import kinds
 from media.convert.errors import Unreadable, Unsupported
-from media.convert.texts import encoding_of
+from media.convert.texts import declared, encoding_of
 
 Sort = Literal[
     "text", "html", "table", "notebook", "pdf", "docx", "pptx", "xlsx", "epub", "zip", "picture", "sound", "film"
@@ -29,6 +29,7 @@ _NAMED: dict[str, Sort] = {
 # These hold sound or film, and the same beginning means both.
 _EITHER = {".m4a", ".mp4", ".webm", ".ogg", ".ogv", ".opus", ".mov", ".mkv"}
 HEAD = 64
+PAGE_HEAD = 4096
 CFB = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ELSEWHERE = "The name says {0}, but the content is something else."
 OLD_OFFICE = "Old or encrypted Office files are not read; save it as docx, xlsx or pptx without a password."
@@ -45,6 +46,9 @@ def sort_of(file: IO[bytes], label: str) -> tuple[Sort, str]:
     file.seek(0)
     suffix = PurePosixPath(label.lower()).suffix
     found = _found(head, suffix, encoding)
+    if found == "html" and encoding == "cp1252":
+        encoding = declared(file.read(PAGE_HEAD)) or encoding
+        file.seek(0)
     if found is None:
         raise Unsupported(OLD_OFFICE if head.startswith(CFB) else "Files of this type are not supported.")
     said = _NAMED.get(suffix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -18,6 +19,7 @@ MARKS = (
 # Control characters that texts hold: tab, line feed, vertical tab, form feed, carriage return, escape, and end of file.
 CONTROLS = bytes(sorted(set(range(32)) - {9, 10, 11, 12, 13, 27, 26}))
 MAX_CONTROLS = 0.002
+CHARSET = re.compile(rb"""(?i)<meta[^>]{0,200}charset\s*=\s*["']?([a-z0-9_-]{1,40})""")
 
 
 def pieces(file: IO[bytes], size: int = PIECE) -> Iterator[bytes]:
@@ -44,6 +46,18 @@ def encoding_of(file: IO[bytes]) -> str | None:
             return None
     decoder, encoding = _fed(decoder, encoding, b"", final=True)
     return None if not size or not encoding or controls > max(2, size * MAX_CONTROLS) else encoding
+
+
+def declared(page: bytes) -> str | None:
+    """What a page says of its encoding, where Python knows it and it is one that reads bytes."""
+    match = CHARSET.search(page)
+    name = match[1].decode() if match else ""
+    try:
+        # Codecs that are none of texts refuse here.
+        b"".decode(name)
+    except LookupError:
+        return None
+    return name or None
 
 
 def _fed(

@@ -17,13 +17,20 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def engine_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     services.require("engine")
+    model = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    subprocess.run([str(services.ENGINE_PYTHON), str(HERE / "make_gguf.py"), str(model)], check=True, timeout=60)
+    return model
+
+
+@pytest.fixture(scope="session")
+def engine_url(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     python, folder, port = str(services.ENGINE_PYTHON), tmp_path_factory.mktemp("engine"), free_port()
-    model = folder / "tiny.gguf"
-    subprocess.run([python, str(HERE / "make_gguf.py"), str(model)], check=True, timeout=60)
+    model = tiny_gguf
     command = [python, "-m", "llama_cpp.server", "--model", str(model), "--model_alias", "tiny"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", "2048", "--n_threads", "1"]
+    command += ["--embedding", "true"]
     log = folder / "engine.log"
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:

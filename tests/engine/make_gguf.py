@@ -40,8 +40,13 @@ def unwanted(text: str) -> bool:
     return text.startswith("<") and len(text) > 1 and not printable and text != "</s>"
 
 
+# The model likes this letter, so that its answers end by themselves after a few others.
+LAST = ("+", "<0x2B>")
+
+
 def tensors(tokens: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """The last column of the residual stream is the same for every token, so that it can serve as a bias."""
+    """The last column of the residual stream is the same for every token, so that it can serve as a bias; the one
+    before it tells the token after which an answer ends."""
     random = np.random.default_rng(SEED)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
@@ -49,15 +54,17 @@ def tensors(tokens: list[str]) -> Iterator[tuple[str, np.ndarray]]:
 
     def into_stream(rows: int, columns: int) -> np.ndarray:
         values = matrix(rows, columns)
-        values[-1] = 0
+        values[-2:] = 0
         return values
 
     ones = np.ones(WIDTH, dtype=np.float32)
     embedding = matrix(len(tokens), WIDTH)
     embedding[:, -1] = 2
+    embedding[:, -2] = [2 if text in LAST else -2 for text in tokens]
     # Large enough that the model prefers some tokens strongly instead of all alike.
     output = matrix(len(tokens), WIDTH) * np.float32(4)
     output[:, -1] = [-100 if unwanted(text) else 0 for text in tokens]
+    output[:, -2] = [100 if text == "</s>" else 0 for text in tokens]
     yield "token_embd.weight", embedding
     yield "output_norm.weight", ones
     yield "output.weight", output
@@ -93,6 +100,8 @@ def describe(writer: gguf.GGUFWriter, tokens: list[tuple[str, gguf.TokenType, fl
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(True)
+    # One vector for a text, not one for each token.
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
     writer.add_chat_template(TEMPLATE)
 
 

@@ -51,6 +51,21 @@ def test_its_limits_are_kept():
     assert "'gpt-x'" in ran.err
 
 
+def test_answers_are_kept_where_it_is_said():
+    assert create().code == 0
+    assert ApiKey.objects.get().cache_answers is False
+    assert create("--cache").code == 0
+    row = ApiKey.objects.get(cache_answers=True)
+    before = ConfigVersion.current()
+    ran = run("apikey", "cache", row.prefix, "off", "--json")
+    assert ran.json["cache_answers"] is False
+    assert ConfigVersion.current() > before
+    assert "are kept and given again" in run("apikey", "cache", str(row.pk), "on").out
+    run("apikey", "rotate", row.prefix)
+    assert ApiKey.objects.get(replaces=row).cache_answers is True
+    assert run("apikey", "cache", row.prefix, "maybe").code != 0
+
+
 def test_numbers_a_minute_are_kept_changed_and_inherited():
     assert create("--requests-per-minute", "60", "--tokens-per-minute", "1000", "--streams", "0").code == 0
     row = ApiKey.objects.get()

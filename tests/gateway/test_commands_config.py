@@ -257,6 +257,19 @@ class TestApply:
         assert run("config", "apply", "-").code == 0
         assert Provider.objects.exists()
 
+    def test_yes_no_and_unknown_come_back(self, file):
+        flagged = SMALL.replace("vision: false", "vision: false, cache_answers: true")
+        for text, value in (("true", True), ("false", False), ("null", None)):
+            given = flagged.replace("    allow_private: true", f"    allow_private: true\n    fetch_media: {text}")
+            assert run("config", "apply", file(given)).code == 0
+            assert Provider.objects.get().fetch_media is value
+            shown = yaml.safe_load(run("config", "export").out)
+            assert shown["providers"][0].get("fetch_media") is value
+        assert ProviderModel.objects.get(public_id="small").cache_answers is True
+        assert shown["providers"][0]["models"][0]["flags"]["cache_answers"] is True
+        bad = run("config", "apply", file(given.replace("fetch_media: null", "fetch_media: perhaps")))
+        assert "providers.Local.fetch_media: true or false belongs here" in bad.err
+
     def test_a_preset_fills_in_what_the_file_leaves_out(self, file):
         run("config", "apply", file("{version: 1, providers: [{name: Mistral, preset: mistral}]}"))
         row = Provider.objects.get()

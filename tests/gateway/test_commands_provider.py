@@ -224,8 +224,7 @@ class TestLook:
     def test_presets(self):
         assert "OPENAI_API_KEY" in run("provider", "presets").out
         by_key = {item["key"]: item for item in run("provider", "presets", "--json").json}
-        assert by_key["copilot"]["usable"] is True
-        assert by_key["copilot"]["waits_for"] == ""
+        assert by_key["copilot"]["adapter"] == "copilot"
 
 
 class TestTest:

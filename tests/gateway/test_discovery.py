@@ -154,6 +154,25 @@ class TestListModels:
         with pytest.raises(DiscoveryFailed, match="compressed"):
             list_models(endpoint(server))
 
+    @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nX-Drip: "], ids=["status line", "header"])
+    def test_a_dripping_head_ends(self, server, monkeypatch, begun):
+        """Each byte comes in time, and the last one never does."""
+        monkeypatch.setattr(discovery, "SECONDS", 0.4)
+
+        def drip(handler):
+            handler.wfile.write(begun)
+            with contextlib.suppress(OSError):
+                for _ in range(200):
+                    handler.wfile.write(b"H")
+                    handler.wfile.flush()
+                    time.sleep(0.05)
+
+        server.does("/v1/models", drip)
+        begun_at = time.monotonic()
+        with pytest.raises(DiscoveryFailed, match="no answer within"):
+            list_models(endpoint(server))
+        assert time.monotonic() - begun_at < 3
+
     def test_a_slow_answer_ends(self, server, monkeypatch):
         monkeypatch.setattr(discovery, "SECONDS", 0.3)
 

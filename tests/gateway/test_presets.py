@@ -15,22 +15,21 @@ from gateway.models.providers import model_id, provider_name
 from gateway.modelspec import ModelSpec, parse_model
 from gateway.presets import FILE, PresetError, _preset, models_url_of, preset_named, presets, symbol_of
 
-# Adapters of protocols that are not OpenAI's and come later.
-WAITING = {"anthropic", "gemini"}
 ALL = list(presets().values())
 
 
 @pytest.mark.parametrize("preset", ALL, ids=lambda preset: preset.key)
 class TestEachPreset:
-    def test_its_adapter_is_known_or_waited_for(self, preset):
-        assert preset.adapter in ADAPTERS or (not preset.adapter and preset.waits_for)
-        assert not preset.waits_for or preset.waits_for in WAITING - set(ADAPTERS)
+    def test_its_adapter_is_known(self, preset):
+        assert preset.adapter in ADAPTERS
 
     def test_its_urls_are_https_unless_it_is_local(self, preset):
         assert urlsplit(preset.docs_url).scheme == "https"
         if preset.local:
             assert urlsplit(preset.base_url).hostname == "127.0.0.1"
             assert preset.port
+        elif ADAPTERS[preset.adapter].local if preset.adapter else False:
+            assert preset.base_url == ""
         else:
             assert urlsplit(preset.base_url).scheme == "https"
             assert preset.api_key_env
@@ -42,10 +41,6 @@ class TestEachPreset:
             assert urlsplit(preset.models_url).netloc == urlsplit(preset.base_url).netloc
 
     def test_a_provider_made_from_it_is_valid(self, preset):
-        if not preset.adapter:
-            with pytest.raises(PresetError, match="waits for the adapter"):
-                preset.require_adapter()
-            return
         url = preset.filled_base_url(dict.fromkeys(preset.placeholders, "acme"))
         row = Provider(name=preset.name, base_url=url, **preset.provider_fields())
         row.full_clean(validate_unique=False, validate_constraints=False)
@@ -114,12 +109,6 @@ def test_an_unknown_field_in_the_file_is_noticed():
         _preset({"key": "x", "colour": "red"})
 
 
-def test_a_preset_may_wait_for_its_adapter():
-    waiting = {"key": "x", "name": "X", "base_url": "", "docs_url": "", "symbol": "XX", "waits_for": "telepathy"}
-    with pytest.raises(PresetError, match="“telepathy”"):
-        _preset(waiting).require_adapter()
-
-
 def test_symbols_of_presets_and_of_others():
     assert symbol_of("openai", "Mine") == "OA"
     assert symbol_of("", "my-server") == "MY"
@@ -170,5 +159,4 @@ def test_the_documentation_has_a_row_for_each():
         (row,) = [line for line in text.splitlines() if line.startswith(f"| `{preset.key}` |")]
         assert f"| {preset.name} |" in row
         assert f"({preset.docs_url})" in row
-        assert f"`{preset.base_url}`" in row
-        assert not preset.waits_for or f"`{preset.waits_for}`" in row
+        assert (f"`{preset.base_url}`" if preset.base_url else "| none |") in row

@@ -18,14 +18,15 @@ from typing import Any
 import httpx
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
+from django.db.backends.sqlite3.operations import DatabaseOperations
 from django.utils import timezone
 
 from g4fsite import server
 from gateway.events import Usage
 from gateway.models import ApiKey, Price, ProviderModel, UsageEvent
 from gateway.targets import PricePolicy
-from gateway.usage import UsageWriter, cost_of, writer
+from gateway.usage import UsageWriter, _naive_text, cost_of, writer
 from tests.support import answers
 from tests.support.gateway import GatewayProcess, LiveGateway
 from tests.support.provider import ScriptedProvider
@@ -240,6 +241,15 @@ def test_a_row_that_cannot_be_written_is_left_out_alone(
     assert UsageEvent.objects.filter(request_id="req_good").exists()
     assert UsageEvent.objects.count() == 2
     assert "req_bad cannot be written" in caplog.text
+
+
+TIMES = [0.0, 1763760000.0, 1763760000.5, 1763759999.9999998, 1763760000.1234567, 1763764199.000001]
+
+
+@pytest.mark.parametrize("at", TIMES)
+def test_a_time_is_stored_as_django_stores_it_in_sqlite(at: float) -> None:
+    stored = DatabaseOperations(connection).adapt_datetimefield_value(dt.datetime.fromtimestamp(at, dt.UTC))
+    assert _naive_text(at) == stored
 
 
 def rows_in(database: Path) -> list[tuple[Any, ...]]:

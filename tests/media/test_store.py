@@ -111,6 +111,11 @@ class TestKeeping:
             keep(alice.pk, data, label="a.png", source="upload", content_type="image/png")
         assert stored_paths() == []
 
+    @pytest.mark.parametrize("data", [b"II*\x00" + bytes(60), b"\x00\x00\x00\x18ftypheic" + bytes(60)])
+    def test_pictures_without_a_reader_are_refused(self, alice: Any, data: bytes) -> None:
+        with pytest.raises(UnknownType, match="Send JPEG"):
+            keep(alice.pk, data, label="a.png", source="upload")
+
 
 class TestLimits:
     def test_a_file_that_is_too_large_leaves_nothing(self, alice: Any, settings: Any, stored_paths: Any) -> None:

@@ -30,6 +30,8 @@ NETWORK = {
 MAY = {
     "gateway/upstream/connection.py": "one connection to a provider",
     "gateway/upstream/pool.py": "makes those connections",
+    "gateway/engines/child.py": "hands llama.cpp the socket on which it listens",
+    "gateway/engines/engine.py": "binds a port of this machine for llama.cpp",
     "gateway/discovery.py": "asks a provider on an operator's behalf",
     "media/s3.py": "keeps files in the operator's S3 storage",
     "media/fetch.py": "fetches what callers give addresses of",

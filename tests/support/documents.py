@@ -77,12 +77,13 @@ def pptx(word: str = WORD) -> bytes:
     main = "http://schemas.openxmlformats.org/presentationml/2006/main"
     drawing = "http://schemas.openxmlformats.org/drawingml/2006/main"
     spaces = f'xmlns:p="{main}" xmlns:a="{drawing}" {NAMESPACES}'
+    group = '<p:nvGrpSpPr><p:cNvPr id="1" name=""/><p:cNvGrpSpPr/><p:nvPr/></p:nvGrpSpPr><p:grpSpPr/>'
     tree = (
-        '<p:nvGrpSpPr><p:cNvPr id="1" name=""/><p:cNvGrpSpPr/><p:nvPr/></p:nvGrpSpPr><p:grpSpPr/>'
-        '<p:sp><p:nvSpPr><p:cNvPr id="2" name="Title"/><p:cNvSpPr/><p:nvPr/></p:nvSpPr><p:spPr/>'
+        f"{group}"
+        '<p:sp><p:nvSpPr><p:cNvPr id="2" name="Title"/><p:cNvSpPr txBox="1"/><p:nvPr/></p:nvSpPr><p:spPr/>'
         f"<p:txBody><a:bodyPr/><a:p><a:r><a:t>The {word} swims.</a:t></a:r></a:p></p:txBody></p:sp>"
     )
-    empty = '<p:cSld><p:spTree><p:nvGrpSpPr><p:cNvPr id="1" name=""/><p:cNvGrpSpPr/><p:nvPr/></p:nvGrpSpPr><p:grpSpPr/></p:spTree></p:cSld>'
+    empty = f"<p:cSld><p:spTree>{group}</p:spTree></p:cSld>"
     kinds = {
         "ppt/presentation.xml": "presentationml.presentation.main",
         "ppt/slides/slide1.xml": "presentationml.slide",
@@ -100,7 +101,8 @@ def pptx(word: str = WORD) -> bytes:
             '<p:sldMasterId id="2147483648" r:id="rId2"/></p:sldMasterIdLst><p:sldIdLst><p:sldId id="256" r:id="rId1"/>'
             '</p:sldIdLst><p:sldSz cx="9144000" cy="6858000"/><p:notesSz cx="6858000" cy="9144000"/></p:presentation>',
             "ppt/slides/_rels/slide1.xml.rels": _relations(("slideLayout", "../slideLayouts/slideLayout1.xml")),
-            "ppt/slides/slide1.xml": f'<?xml version="1.0"?><p:sld {spaces}><p:cSld><p:spTree>{tree}</p:spTree></p:cSld></p:sld>',
+            "ppt/slides/slide1.xml": f'<?xml version="1.0"?><p:sld {spaces}><p:cSld><p:spTree>{tree}</p:spTree>'
+            "</p:cSld></p:sld>",
             "ppt/slideLayouts/_rels/slideLayout1.xml.rels": _relations(
                 ("slideMaster", "../slideMasters/slideMaster1.xml")
             ),

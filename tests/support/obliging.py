@@ -1,6 +1,7 @@
 """A model that does as it is told: calls the tool that it must, fills in the schema, stops where it should.
 
-`oblige` decides; a scripted provider of any protocol can say it in its own words. `openai` is that of OpenAI's chat.
+`oblige` decides; `tests.support.dialects` hears and says it in the words of each protocol. It obeys instructions in
+words as well, so that what the gateway emulates can be asked of it.
 """
 
 from __future__ import annotations
@@ -8,89 +9,96 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.adapters.samples import sample_of
-from tests.support.answers import Answer, completion, events_of, reply_json, sse
-from tests.support.provider import Recorded
 
 QUOTED = re.compile(r"['\"`]([^'\"`\s]+)['\"`]")
+FORCED = re.compile(r"You must call the tool (\S+) now\.")
+SCHEMA = "by this JSON Schema:\n\n"
+JSON_ONLY = "one JSON object and nothing else"
+# What each answer is said to have used, in the fields of whatever protocol.
+PROMPT_TOKENS, ANSWER_TOKENS = 7, 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request comes to. `tools`: schemas by name. `must`: auto, none, required or a tool.
+
+    `answered`: a tool's result came last. `instructions`: what the system said.
+    """
+
+    question: str
+    model: str = ""
+    stream: bool = False
+    instructions: str = ""
+    tools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    must: str = "auto"
+    answered: bool = False
+    schema: Mapping[str, Any] | None = None
+    as_json: bool = False
+    stops: Sequence[str] = ()
+    pictures: int = 0
+    thinks: bool = False
 
 
 @dataclass(frozen=True)
 class Said:
     text: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
+    stop: str | None = None
+    thought: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        return re.findall(r"\S+\s*", self.text)
 
 
-def oblige(
-    question: str,
-    *,
-    tools: Mapping[str, Mapping[str, Any]],
-    must: str = "auto",
-    answered: bool = False,
-    schema: Mapping[str, Any] | None = None,
-    as_json: bool = False,
-) -> Said:
-    """`tools`: schemas by name. `must`: auto, none, required or a tool. `answered`: a tool's result came last."""
-    quoted = QUOTED.findall(question)
-    if must in tools or (tools and must != "none" and not answered):
+def oblige(asked: Asked) -> Said:
+    if "<tool_call>" in asked.instructions:
+        return _in_words(asked)
+    said = _said(asked)
+    ends = [(said.text.find(stop), stop) for stop in asked.stops if stop in said.text]
+    if ends:
+        end, stop = min(ends)
+        said = Said(said.text[:end], said.calls, stop)
+    return replace(said, thought="They want to know, so I tell.") if asked.thinks else said
+
+
+def _said(asked: Asked) -> Said:
+    quoted = QUOTED.findall(asked.question)
+    tools, must = asked.tools, asked.must
+    if must in tools or (tools and must != "none" and not asked.answered):
         name = must if must in tools else next(iter(tools))
-        return Said(calls=((name, _filled(tools[name], question, quoted)),))
+        return Said(calls=((name, _filled(tools[name], asked.question, quoted)),))
+    schema, as_json = asked.schema, asked.as_json
+    if schema is None and SCHEMA in asked.instructions:
+        schema = json.JSONDecoder().raw_decode(asked.instructions.partition(SCHEMA)[2])[0]
     if schema is not None:
-        return Said(json.dumps(_filled(schema, question, quoted)))
-    if as_json:
+        return Said(json.dumps(_filled(schema, asked.question, quoted)))
+    if as_json or JSON_ONLY in asked.instructions:
         return Said(json.dumps(dict.fromkeys(quoted or ["answer"], "as you like")))
+    if asked.pictures:
+        return Said(f"I see {asked.pictures} of them. Goodbye.")
     return Said("It is as you say, and so on. Goodbye.")
 
 
+def _in_words(asked: Asked) -> Said:
+    """Tools that an instruction describes, called in text."""
+    described = asked.instructions.partition("You can call these tools:")[2]
+    lines = (json.loads(line) for line in described.splitlines() if line.startswith('{"name"'))
+    tools = {tool["name"]: tool.get("parameters") or {} for tool in lines}
+    forced = FORCED.search(described)
+    must = forced[1] if forced else "required" if "You must call a tool now." in described else "auto"
+    answered = asked.question.startswith("<tool_result")
+    plain = replace(asked, instructions=asked.instructions.replace("<tool_call>", ""))
+    said = oblige(replace(plain, tools=tools, must=must, answered=answered))
+    calls = [f"<tool_call>{json.dumps({'name': name, 'arguments': given})}</tool_call>" for name, given in said.calls]
+    return replace(said, text="\n".join([*([said.text] if said.text else []), *calls]), calls=())
+
+
 def _filled(schema: Mapping[str, Any], question: str, quoted: Sequence[str]) -> dict[str, Any]:
-    found = sample_of(schema, question)
+    found = sample_of({"type": "object", **schema}, question)
     names = [word for word in quoted if not word.isascii()]
     return {key: names[0] if names and isinstance(value, str) else value for key, value in found.items()}
-
-
-def openai(request: Recorded) -> Answer:
-    """The programme of a scripted provider of OpenAI's chat protocol."""
-    body = request.json
-    said = oblige_chat(body)
-    calls = [
-        {
-            "index": at,
-            "id": f"call_{at}",
-            "type": "function",
-            "function": {"name": name, "arguments": json.dumps(given)},
-        }
-        for at, (name, given) in enumerate(said.calls)
-    ]
-    finish = "tool_calls" if calls else "stop"
-    if body.get("stream"):
-        words = re.findall(r"\S+\s*", said.text)
-        deltas = [{"tool_calls": calls}] if calls else [{"content": word} for word in words]
-        return sse(events_of(deltas, finish=finish, model=body["model"]))
-    message: dict[str, Any] = {"role": "assistant", "content": said.text or None, "refusal": None}
-    if calls:
-        message["tool_calls"] = calls
-    return reply_json(completion(message=message, finish_reason=finish, model=body["model"]))
-
-
-def oblige_chat(body: Mapping[str, Any]) -> Said:
-    """What to say to OpenAI's chat body."""
-    messages = body["messages"]
-    asked = next((item["content"] for item in reversed(messages) if item["role"] == "user"), "")
-    if not isinstance(asked, str):
-        asked = " ".join(part.get("text", "") for part in asked)
-    choice = body.get("tool_choice") or "auto"
-    wanted = body.get("response_format") or {}
-    said = oblige(
-        asked,
-        tools={tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in body.get("tools") or ()},
-        must=choice if isinstance(choice, str) else choice["function"]["name"],
-        answered=messages[-1]["role"] == "tool",
-        schema=wanted["json_schema"]["schema"] if wanted.get("type") == "json_schema" else None,
-        as_json=wanted.get("type") == "json_object",
-    )
-    stops = body.get("stop") or []
-    ends = [said.text.find(stop) for stop in ([stops] if isinstance(stops, str) else stops) if stop in said.text]
-    return Said(said.text[: min(ends)], said.calls) if ends else said

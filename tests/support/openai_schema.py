@@ -111,10 +111,14 @@ def _event_schemas() -> dict[str, str]:
     return {schemas[name]["properties"]["type"]["enum"][0]: name for name in named}
 
 
+def check_event(event: Any) -> None:
+    check(_event_schemas()[event["type"]], event)
+
+
 def check_events(events: Sequence[Any], last: str = "response.completed") -> None:
     """The typed events of one response: each by itself, numbered, and whatever opens also closes."""
     for event in events:
-        check(_event_schemas()[event["type"]], event)
+        check_event(event)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     kinds = [event["type"] for event in events]
     assert kinds[:2] == ["response.created", "response.in_progress"]

@@ -56,6 +56,10 @@ KNOWN: dict[str, tuple[Callable[[], bool], str]] = {
         "run tests/media/s3/install.sh and `make install-dev EXTRAS=s3`",
     ),
     "langchain": (LANGCHAIN_PYTHON.exists, "run tests/clients/langchain/install.sh"),
+    "speech": (
+        lambda: any(ENGINE_PYTHON.parent.parent.glob("lib/python*/site-packages/espeakng_loader")),
+        "run tests/engine/install.sh",
+    ),
     "engine": (ENGINE_PYTHON.exists, "run tests/engine/install.sh, which builds llama.cpp in about three minutes"),
 }
 

@@ -6,6 +6,7 @@ A caller who speaks this protocol too gets the provider's own events, so that no
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from gateway.adapters.anthropic.answers import MessageEvents, read_answer
@@ -22,6 +23,7 @@ from gateway.tokens import count
 from gateway.upstream import Reply, Upstream
 
 PROTOCOL = "anthropic"
+BETA = "anthropic-beta"
 
 
 class AnthropicAdapter(TranslatedAdapter):
@@ -51,7 +53,7 @@ class AnthropicAdapter(TranslatedAdapter):
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
         if not is_native(chat):
             return await super().complete(upstream, target, chat)
-        reply = await self._sent(upstream, target, "/messages", self.body(target, chat))
+        reply = await self._sent(upstream, previewing(target, chat), "/messages", self.body(target, chat))
         return passed_answer(target, decoded(target, reply.body), reply.body)
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -59,7 +61,8 @@ class AnthropicAdapter(TranslatedAdapter):
             async for event in super().stream(upstream, target, chat):
                 yield event
             return
-        stream = await upstream.open_stream(target, "/messages", written(target, self.body(target, chat)))
+        sent = written(target, self.body(target, chat))
+        stream = await upstream.open_stream(previewing(target, chat), "/messages", sent)
         if isinstance(stream, Reply):
             raise self.failure(target, stream)
         async for event in relayed(stream, Records(target, PassedEvents(target), EventSplitter())):
@@ -68,7 +71,7 @@ class AnthropicAdapter(TranslatedAdapter):
     async def count_tokens(self, upstream: Upstream, target: Target, chat: ChatRequest) -> int:
         """What the request's prompt counts to. Raises UpstreamError."""
         body = counted_body(self.body(target, chat))
-        reply = await self._sent(upstream, target, "/messages/count_tokens", body)
+        reply = await self._sent(upstream, previewing(target, chat), "/messages/count_tokens", body)
         found = count(decoded(target, reply.body).get("input_tokens"))
         if found is None:
             raise UpstreamBroken(f"{target.provider} sent no number of tokens.")
@@ -83,6 +86,19 @@ class AnthropicAdapter(TranslatedAdapter):
 
 def is_native(chat: ChatRequest) -> bool:
     return chat.native is not None and chat.native.protocol == PROTOCOL
+
+
+def previewing(target: Target, chat: ChatRequest) -> Target:
+    """The target that hears of the caller's `anthropic-beta`, beside what its own row says."""
+    betas = chat.native.betas if chat.native is not None and is_native(chat) else ()
+    if not betas:
+        return target
+    own = [text for name, text in target.endpoint.headers if name.lower() == BETA]
+    names = dict.fromkeys([name.strip() for text in own for name in text.split(",")] + list(betas))
+    others = [(name, text) for name, text in target.endpoint.headers if name.lower() != BETA]
+    endpoint = replace(target.endpoint, headers=(*others, (BETA, ",".join(filter(None, names)))))
+    # What was worked out for others is not for this one.
+    return replace(target, endpoint=endpoint, prepared={})
 
 
 def _native(chat: ChatRequest) -> Mapping[str, Any]:

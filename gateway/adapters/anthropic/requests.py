@@ -6,6 +6,7 @@ Temperatures above 1 are refused and not scaled, because nobody could tell what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,13 @@ from gateway.targets import Target
 DEFAULT_MAX_TOKENS = 8192
 MIN_BUDGET = 1024
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 32768, "max": 32768}
+# platform.claude.com/docs, "Adaptive thinking" and "Effort": from these versions on.
+ADAPTIVE, XHIGH = (4, 6), (4, 7)
+# `claude-opus-4-6`, `claude-sonnet-4.6`, `claude-3-7-sonnet-latest`; what has more digits is a date.
+VERSION = re.compile(r"[-.](\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+WORDS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+# A budget of tokens as the effort that comes nearest.
+EFFORTS = ((4096, "low"), (16384, "medium"))
 # Names that are Anthropic's alone: callers who send them mean them.
 OWN_FIELDS = ("thinking", "output_config", "container", "mcp_servers", "context_management", "cache_control",
               "inference_geo", "speed", "diagnostics")  # fmt: skip
@@ -60,7 +68,7 @@ def message_body(target: Target, chat: ChatRequest) -> dict[str, Any]:
         own = body.get("output_config")
         form = {"type": "json_schema", "schema": closed(asked.schema or {})}
         body["output_config"] = {**(own if isinstance(own, dict) else {}), "format": form}
-    _think(target, chat, body)
+    (_adapt if is_adaptive(target.upstream_model) else _think)(target, chat, body)
     if chat.stream:
         body["stream"] = True
     return body
@@ -165,6 +173,54 @@ def _think(target: Target, chat: ChatRequest, body: dict[str, Any]) -> None:
             raise UnsupportedParameter(target.provider, name, "it cannot be set while the model thinks.")
     body["max_tokens"] = limit or DEFAULT_MAX_TOKENS + budget
     body["thinking"] = {"type": "enabled", "budget_tokens": min(budget, body["max_tokens"] - 1)}
+
+
+def version(model: str) -> tuple[int, int]:
+    """Of a Claude model, by its name; (0, 0) for models that are none, or say none."""
+    found = VERSION.search(model.lower()) if "claude" in model.lower() else None
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+
+
+def is_adaptive(model: str) -> bool:
+    """Whether the model itself says how long it thinks: newer ones refuse a budget of tokens."""
+    return version(model) >= ADAPTIVE
+
+
+def _adapt(target: Target, chat: ChatRequest, body: dict[str, Any]) -> None:
+    """As `_think`, for models that are told an effort. They think where they find it worth it, and say nothing of
+    their thoughts unless they are asked to."""
+    effort = _adaptive_effort(target, chat)
+    limit = chat.max_tokens()
+    if "thinking" in body:
+        body["max_tokens"] = limit or DEFAULT_MAX_TOKENS + _own_budget(body["thinking"])
+        return
+    body["max_tokens"] = limit or DEFAULT_MAX_TOKENS + (BUDGETS[effort] if effort else 0)
+    if not effort:
+        return
+    body["output_config"] = {"effort": effort, **body.get("output_config", {})}
+    if body.get("tool_choice", {}).get("type") in ("any", "tool"):
+        return
+    for name in ("temperature", "top_k"):
+        if name in body:
+            raise UnsupportedParameter(target.provider, name, "it cannot be set while the model thinks.")
+    asked = chat.body.get("reasoning")
+    hidden = isinstance(asked, dict) and asked.get("exclude") is True
+    body["thinking"] = {"type": "adaptive", "display": "omitted" if hidden else "summarized"}
+
+
+def _adaptive_effort(target: Target, chat: ChatRequest) -> str:
+    """One of the protocol's own words; empty for none."""
+    asked = chat.body.get("reasoning")
+    asked = asked if isinstance(asked, dict) else {}
+    effort = asked.get("effort") or chat.body.get("reasoning_effort")
+    tokens = asked.get("max_tokens")
+    if effort is None and type(tokens) is int and tokens > 0:
+        effort = next((word for most, word in EFFORTS if tokens < most), "high")
+    if effort is None and asked.get("enabled") is True:
+        effort = "medium"
+    if effort == "xhigh" and version(target.upstream_model) < XHIGH:
+        return "high"
+    return WORDS.get(effort, "") if isinstance(effort, str) else ""
 
 
 def _own_budget(thinking: Any) -> int:

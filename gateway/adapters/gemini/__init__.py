@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
+from gateway.adapters.calls import Embedded
 from gateway.adapters.gemini.answer import GeminiReader
 from gateway.adapters.gemini.audio import GeminiAudio
+from gateway.adapters.gemini.embeddings import embedded_texts, resource
 from gateway.adapters.gemini.failures import refusal
 from gateway.adapters.gemini.pictures import imagen_answer, imagen_body, is_imagen
 from gateway.adapters.gemini.request import ACCEPTED, is_googles, wire_body
@@ -15,6 +16,7 @@ from gateway.adapters.inputs import inlined
 from gateway.adapters.pictures import Drawing, drawn_in_chat, image_config, repeated
 from gateway.adapters.sse import EventSplitter
 from gateway.adapters.translated import TranslatedAdapter, decoded, written
+from gateway.calls import CallRequest
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import Event
@@ -32,6 +34,7 @@ class PictureSplitter(EventSplitter):
 class GeminiAdapter(GeminiAudio, TranslatedAdapter):
     label = "Google Gemini"
     splitter = PictureSplitter
+    takes_bytes = True
 
     async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
         if is_imagen(target.upstream_model):
@@ -48,8 +51,7 @@ class GeminiAdapter(GeminiAudio, TranslatedAdapter):
         return self.address(target, "streamGenerateContent?alt=sse" if chat.stream else "generateContent")
 
     def address(self, target: Target, action: str) -> str:
-        model = quote(target.upstream_model, safe="/-._~:@")
-        return f"/{model}:{action}" if "/" in model else f"/models/{model}:{action}"
+        return f"/{resource(target)}:{action}"
 
     async def prepared(self, upstream: Upstream, target: Target, chat: ChatRequest) -> ChatRequest:
         return await inlined(chat, ACCEPTED, keep=is_googles)
@@ -69,3 +71,6 @@ class GeminiAdapter(GeminiAudio, TranslatedAdapter):
 
     def failure(self, target: Target, reply: Reply) -> UpstreamError:
         return refusal(target, reply)
+
+    async def embed(self, upstream: Upstream, target: Target, request: CallRequest) -> Embedded:
+        return await embedded_texts(upstream, target, request)

@@ -55,6 +55,7 @@ def describe(row: ApiKey) -> dict[str, Any]:
         "requests_per_minute": row.requests_per_minute,
         "tokens_per_minute": row.tokens_per_minute,
         "streams": row.max_streams,
+        "cache_answers": row.cache_answers,
         "expires_at": row.expires_at.isoformat() if row.expires_at else None,
         "last_used_at": row.last_used_at.isoformat() if row.last_used_at else None,
         "created_at": row.created_at.isoformat(),
@@ -118,7 +119,11 @@ class Command(OperatorCommand):
         make.add_argument("--surface", action="append", default=[], choices=SURFACES, help="only these routes")
         make.add_argument("--network", action="append", default=[], metavar="CIDR", help="only from there")
         make.add_argument("--expires", type=moment, metavar="WHEN", help="30d, 12h, 2026-12-31 (its end, UTC)")
+        make.add_argument("--cache", action="store_true", help="give the answer kept of exactly the same request")
         _add_limits(make)
+        cache = self.action(actions, "cache", self.cache, "Say whether a key's answers are kept and given again.")
+        cache.add_argument("key", metavar="ID|PREFIX")
+        cache.add_argument("switch", choices=("on", "off"))
         limit = self.action(actions, "limit", self.limit, "Change what a key may do in a minute or at once.")
         limit.add_argument("key", metavar="ID|PREFIX")
         _add_limits(limit)
@@ -145,6 +150,7 @@ class Command(OperatorCommand):
             surfaces=options["surface"],
             networks=options["network"],
             expires_at=options["expires"],
+            cache_answers=options["cache"],
             **_limits(options),
         )
         for name in options["model"]:
@@ -185,6 +191,13 @@ class Command(OperatorCommand):
         row.full_clean(exclude=["user"])
         row.save(update_fields=list(changes))
         self.say(options, describe(row), facts([(name.replace("_", " "), getattr(row, name)) for name in LIMITS]))
+
+    def cache(self, options: Options) -> None:
+        row = key_named(options["key"])
+        row.cache_answers = options["switch"] == "on"
+        row.save(update_fields=["cache_answers"])
+        said = "are kept and given again" if row.cache_answers else "are not kept"
+        self.say(options, describe(row), f"Answers of key {row.pk} ({row.prefix}...) {said}.")
 
     def revoke(self, options: Options) -> None:
         row = key_named(options["key"])

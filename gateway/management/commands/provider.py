@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentParser, BooleanOptionalAction, _ArgumentGroup
+from pathlib import Path
 from typing import Any
 
 from django.db import transaction
 
 from gateway.discovery import DiscoveryFailed
+from gateway.engines.extras import missing_speech
 from gateway.management.describe import (
     credential_table,
     describe_credential,
@@ -65,6 +68,9 @@ PLAIN = (
 )
 
 
+MAYBE = {"yes": True, "no": False, "auto": None}
+
+
 def model_spec(text: str) -> ModelSpec:
     return parse_model(text)
 
@@ -93,6 +99,11 @@ def _field_options(parser: ArgumentParser) -> None:
         "--completions", action=BooleanOptionalAction, default=None, help="whether it has legacy POST /completions"
     )
     parser.add_argument(
+        "--fetch-media",
+        choices=MAYBE,
+        help="whether pictures behind addresses are fetched here; no: it gets the address; auto: if it is private",
+    )
+    parser.add_argument(
         "--timeout", type=int, metavar="SECONDS", help="for a plain answer; 0: the server's own setting"
     )
     parser.add_argument("--connect-timeout", type=int, metavar="SECONDS")
@@ -114,6 +125,8 @@ def _fields(options: Options) -> dict[str, Any]:
     for name in ("timeout", "first_event_timeout", "gap_timeout"):
         if found.get(name) == 0:
             found[name] = None
+    if options["fetch_media"]:
+        found["fetch_media"] = MAYBE[options["fetch_media"]]
     for option, column in (("header", "headers"), ("query", "query")):
         given = dict(options[option])
         for name in filter(is_secret_name, given):
@@ -125,7 +138,18 @@ def _fields(options: Options) -> dict[str, Any]:
             found[column] = given
     if options.get("base_url"):
         found["base_url"] = options["base_url"]
+    if options.get("gguf") is not None:
+        # The server may be started elsewhere.
+        found["gguf"] = str(Path(options["gguf"]).resolve()) if options["gguf"] else ""
+    if options.get("context_length") is not None:
+        found["gguf_context"] = options["context_length"] or None
     return found
+
+
+def model_of(path: str) -> ModelSpec:
+    """What a GGUF file is called until somebody says otherwise: its name without what is no part of an id."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", Path(path).stem.lower()).strip("-.") or "local"
+    return ModelSpec(name, name, {"chat": True})
 
 
 def _secret(options: Options) -> str:
@@ -163,6 +187,8 @@ class Command(OperatorCommand):
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--preset", metavar="P", help="see `provider presets`")
         what.add_argument("--adapter", metavar="A", help="the wire protocol, such as openai_chat; with --base-url")
+        what.add_argument("--gguf", metavar="PATH", help="a model file that this server runs itself with llama.cpp")
+        parser.add_argument("--context-length", type=int, metavar="N", help="tokens that the GGUF model holds")
         parser.add_argument("--base-url", metavar="URL", help="up to and including the version")
         parser.add_argument("--param", type=pair, action="append", default=[], metavar="NAME=VALUE")
         _secret_options(parser)
@@ -175,6 +201,8 @@ class Command(OperatorCommand):
     def _set_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
         parser.add_argument("--rename", metavar="NAME", help="as requests name it from now on")
+        parser.add_argument("--gguf", metavar="PATH", help="another model file; empty: none")
+        parser.add_argument("--context-length", type=int, metavar="N", help="tokens that the GGUF model holds")
         parser.add_argument("--base-url", metavar="URL")
         _field_options(parser)
         parser.add_argument("--remove-header", action="append", default=[], metavar="NAME")
@@ -199,7 +227,7 @@ class Command(OperatorCommand):
         remove.add_argument("id", type=int)
 
     def add(self, options: Options) -> None:
-        preset = preset_named(options["preset"]) if options["preset"] else None
+        preset = preset_named("local" if options["gguf"] else options["preset"]) if not options["adapter"] else None
         row, notes = add_provider(self._new(options, preset))
         for text in notes:
             self.note(text)
@@ -224,18 +252,21 @@ class Command(OperatorCommand):
                 raise Refused("A provider without a preset needs a NAME.")
             fields["adapter"] = options["adapter"]
             return NewProvider(options["name"], fields, None, _secret(options), models)
-        preset.require_adapter()
         if "base_url" not in fields:
             fields["base_url"] = preset.filled_base_url(dict(options["param"]))
         if preset.headers and "headers" in fields:
             fields["headers"] = {**preset.headers, **fields["headers"]}
-        if not models and not options["sync"]:
+        if options["gguf"]:
+            models = models or (model_of(fields["gguf"]),)
+        elif not models and not options["sync"]:
             models = preset.models
         return NewProvider(options["name"] or preset.name, fields, preset, _secret(options), models)
 
     def _remarks(self, row: Provider, preset: Preset | None) -> None:
-        if preset and preset.note:
+        if preset and preset.note and not row.gguf:
             self.note(preset.note)
+        if preset and preset.key == "local" and not row.gguf and (missing := missing_speech()):
+            self.note(missing)
         if not row.models.exists() and not is_local(row):
             self.note(f"It has no models yet: provider sync {row.name} adds those that it lists.")
         if row.auth_style != Provider.Auth.NONE and not row.credentials.exists():
@@ -345,7 +376,7 @@ class Command(OperatorCommand):
             self.note(PRIVATE.format(row.base_url, row.name))
         with transaction.atomic():
             save_checked(row)
-            for spec in options["model"]:
+            for spec in options["model"] or ([model_of(row.gguf)] if options["gguf"] else []):
                 put_model(row, spec)
             self._remove_models(row, options["remove_model"])
         self.say(options, describe_provider(row), f"Changed {row.name}.")
@@ -364,7 +395,7 @@ class Command(OperatorCommand):
             (
                 row.key,
                 row.name,
-                row.adapter or f"waits for {row.waits_for}",
+                row.adapter,
                 row.base_url,
                 row.api_key_env,
                 row.docs_url,

@@ -6,6 +6,7 @@ Blocks follow one another: one is closed before the next begins. What a provider
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import orjson
@@ -30,10 +31,14 @@ from gateway.events import (
     Transcript,
     Usage,
 )
+from gateway.nested import rewritten
 from gateway.surfaces.anthropic.counting import estimated, prompt_tokens
 from gateway.surfaces.anthropic.errors import error_frame
+from gateway.surfaces.openai.encoder import priced
 
 Body = dict[str, Any]
+# The frame that says what was used.
+ENDING = b"event: message_delta\n"
 
 REASONS = {
     "stop": "end_turn",
@@ -108,11 +113,23 @@ def tool_block(event: ToolCallDelta) -> Body:
     return {"type": "tool_use", "id": call_id, "name": event.name or "", "input": {}}
 
 
+def with_cost(data: bytes, usage: Usage, cost: Callable[[Usage], float | None]) -> bytes:
+    """A provider's own object whose usage says what it costs as well."""
+    body = orjson.loads(data)
+    said = body.get("usage")
+    body["usage"] = priced(said if isinstance(said, dict) else usage_body(usage), usage, cost)
+    return rewritten(body)
+
+
 class MessageStream:
     """Encodes one stream. `usage` holds what was learnt of it once the stream is over."""
 
+    cost: Callable[[Usage], float | None] | None = None
+
     def __init__(self, chat: ChatRequest) -> None:
         self.usage: Usage | None = None
+        # The last frames of a provider's own, while what they cost is to be added.
+        self._held = b""
         self.chunks = 0
         self._chat = chat
         self._model = chat.model
@@ -129,7 +146,7 @@ class MessageStream:
             case RawChunks(data):
                 self._raw = True
                 self.chunks += data.count(b"\n\n")
-                return data
+                return data if self.cost is None else self._before_the_end(data)
             case Started():
                 self._model = event.model
                 return b""
@@ -150,11 +167,30 @@ class MessageStream:
     def end(self) -> bytes:
         """The last frames of a whole answer."""
         if self._raw:
-            return b""
+            return self._held and self._priced_end()
         self.usage = self.usage or estimated(self._chat, self.chunks)
         last = self._start() + self._close()
         delta = ending(self._finished, called=self._calls.seen, refused=self._refused)
-        return last + frame("message_delta", delta=delta, usage=usage_body(self.usage)) + frame("message_stop")
+        return last + frame("message_delta", delta=delta, usage=self._usage()) + frame("message_stop")
+
+    def _usage(self) -> Body:
+        assert self.usage is not None
+        return priced(usage_body(self.usage), self.usage, self.cost)
+
+    def _before_the_end(self, data: bytes) -> bytes:
+        """What comes before the frames that tell of usage."""
+        at = -1 if self._held else data.find(ENDING)
+        if at < 0 and not self._held:
+            return data
+        self._held += data[max(at, 0) :]
+        return data[: max(at, 0)]
+
+    def _priced_end(self) -> bytes:
+        usage = self.usage or estimated(self._chat, self.chunks)
+        assert self.cost is not None
+        first, _, rest = self._held.partition(b"\n\n")
+        head, _, data = first.partition(b"\ndata: ")
+        return head + b"\ndata: " + with_cost(data, usage, self.cost) + b"\n\n" + rest
 
     def _content(
         self, event: TextDelta | ReasoningDelta | ReasoningSignature | Citation | MediaOutput | Refusal | ToolCallDelta

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.surfaces.anthropic.parser import CHOICES, MAX_MESSAGES, ROLES, THINKING
-from gateway.surfaces.openai.openapi import ERRORS, LIMIT_HEADERS, PROVIDER_PARAMETER, RETRY_HEADERS
+from gateway.surfaces.openai.openapi import (
+    ERRORS,
+    LIMIT_HEADERS,
+    PROVIDER_PARAMETER,
+    RETRY_HEADERS,
+    STEERING,
+    TOOL_EMULATION,
+)
 from gateway.surfaces.openai.parser import MAX_TOOLS
 
 Schema = dict[str, Any]
@@ -73,6 +80,8 @@ REQUEST: Schema = {
     "description": "Fields not named here reach a provider of Anthropic's protocol untouched.",
     "properties": {
         **COUNTED,
+        **STEERING,
+        "tool_emulation": TOOL_EMULATION,
         "max_tokens": {"type": "integer", "minimum": 0},
         "stream": {"type": "boolean"},
         "temperature": {"type": "number", "minimum": 0, "maximum": 1},

@@ -7,31 +7,45 @@ for providers of this protocol.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
-from gateway.chat import ChatRequest, Native
+from gateway.chat import ChatRequest, Native, has_media
 from gateway.errors import BadRequest
 from gateway.surfaces.anthropic.translate import chat_body
-from gateway.surfaces.openai.parser import IGNORED, MAX_PARTS, MAX_TOOLS, decode, ill_typed, missing, steered
-from gateway.surfaces.openai.steering import CONTROL, MAX_NAME
+from gateway.surfaces.openai.parser import (
+    CONSUMED,
+    MAX_PARTS,
+    MAX_TOOLS,
+    asks_cost,
+    decode,
+    emulation,
+    ill_typed,
+    merged,
+    missing,
+    model_of,
+    steered,
+)
 
 MAX_MESSAGES = 10_000
 MAX_STOPS = 100
+MAX_BETAS = 32
+BETA = re.compile(r"[A-Za-z0-9._:-]{1,100}\Z")
 MAX_INTEGER = 2**31
 ROLES = ("user", "assistant", "system")
 CHOICES = ("auto", "any", "tool", "none")
 THINKING = ("enabled", "disabled", "adaptive")
-# What steers the gateway and reaches no provider.
-STEERING = frozenset((*IGNORED, "model", "models", "provider", "extra_body", "tool_emulation", "download_media"))
+# What steers the gateway reaches no provider; `stream` is a word of both.
+STEERING = CONSUMED - {"stream"}
 
 
-def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bool = False) -> ChatRequest:
+def parse_messages(
+    raw: bytes, path_provider: str | None = None, betas: bytes = b"", *, counting: bool = False
+) -> ChatRequest:
     """Raises BadRequest with the parameter's path. `counting`: for the route that only counts, so without a limit."""
-    body = decode(raw)
-    model = _name(body, "model")
-    if model is None:
-        raise missing("model")
+    body = merged(decode(raw))
+    model = model_of({name: value for name, value in body.items() if name != "model" or value is not None})
     if not counting and body.get("max_tokens") is None:
         raise missing("max_tokens")
     _check_messages(body)
@@ -40,26 +54,27 @@ def parse_messages(raw: bytes, path_provider: str | None = None, *, counting: bo
     for name, check in CHECKS.items():
         if body.get(name) is not None:
             check(name, body[name])
+    translated, emulate = chat_body(body), emulation(body)
     return ChatRequest(
         model=model,
         stream=not counting and body.get("stream") is True,
         include_usage=False,
-        body=chat_body(body),
+        body=translated,
         raw=False,
-        native=Native("anthropic", {name: value for name, value in body.items() if name not in STEERING}),
+        plain=not has_media(translated["messages"]) and emulate is None,
+        emulate_tools=emulate,
+        native=Native("anthropic", {name: body[name] for name in body if name not in STEERING}, _betas(betas)),
+        include_cost=asks_cost(body),
         **steered(body, path_provider),
     )
 
 
-def _name(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ill_typed(name, "a string")
-    if len(value) > MAX_NAME or CONTROL.search(value):
-        raise BadRequest(f"'{name}' must have at most {MAX_NAME} characters and no control characters.", param=name)
-    return value.strip()
+def _betas(said: bytes) -> tuple[str, ...]:
+    """The names of the header `anthropic-beta`, each once."""
+    names = tuple(dict.fromkeys(name for item in said.decode("latin-1").split(",") if (name := item.strip())))
+    if len(names) > MAX_BETAS or not all(map(BETA.match, names)):
+        raise BadRequest(f"'anthropic-beta' must list at most {MAX_BETAS} names, separated by commas.")
+    return names
 
 
 def _list(value: Any, at: str, most: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import orjson
@@ -36,11 +37,15 @@ from gateway.surfaces.anthropic.encoder import (
     new_message,
     tool_block,
     usage_body,
+    with_cost,
 )
+from gateway.surfaces.openai.encoder import priced
 
 
 class MessageReply:
-    """Collects one plain answer."""
+    """Collects one plain answer. With `cost` its usage says what it costs; the protocol itself has no word for that."""
+
+    cost: Callable[[Usage], float | None] | None = None
 
     def __init__(self, chat: ChatRequest) -> None:
         self.usage: Usage | None = None
@@ -75,11 +80,11 @@ class MessageReply:
     def body(self) -> bytes:
         if self._raw is not None:
             self.usage = self.usage or estimated(self._chat, len(self._raw) // 4)
-            return self._raw
+            return self._raw if self.cost is None else with_cost(self._raw, self.usage, self.cost)
         self.usage = self.usage or estimated(self._chat, self._pieces)
         for call in self._calls.values():
             call["input"] = _input(call["input"])
-        message = new_message(self._model, usage_body(self.usage))
+        message = new_message(self._model, priced(usage_body(self.usage), self.usage, self.cost))
         message["content"] = self._blocks
         message |= ending(self._finished, called=bool(self._calls), refused=self._refused)
         return orjson.dumps(message)

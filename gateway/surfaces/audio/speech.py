@@ -9,7 +9,7 @@ import base64
 from contextlib import aclosing
 from typing import Any
 
-from gateway import relay
+from gateway.answer_cache import Source
 from gateway.audio import SPEECH, SpeechRequest, spoken
 from gateway.authentication import Principal
 from gateway.chat import ChatRequest
@@ -95,12 +95,13 @@ class Speech(OpenAISurface):
         chat: ChatRequest,
         targets: tuple[Target, ...],
         tally: Tally,
+        source: Source,
         encoder: StreamEncoder,
     ) -> None:
         if not isinstance(encoder, SoundEncoder) or isinstance(encoder, SoundEventEncoder):
-            await super()._stream(exchange, principal, chat, targets, tally, encoder)
+            await super()._stream(exchange, principal, chat, targets, tally, source, encoder)
             return
-        async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
+        async with aclosing(source.stream(upstream, chat, targets, tally)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     note(exchange.scope, event.error)

@@ -16,10 +16,10 @@ import orjson
 from django.conf import settings
 
 from gateway.authentication import Principal, authenticate_scope
-from gateway.errors import BadRequest, NotAllowed, NotAuthenticated
+from gateway.errors import BadRequest, GatewayError, NotAllowed, NotAuthenticated
 from gateway.surfaces.exchange import STREAM_HEADERS, Exchange, Scope
 from gateway.surfaces.files.reading import Downloaded, Piece, read
-from gateway.surfaces.files.threads import reading, storing
+from gateway.surfaces.files.threads import reading, storing, turn
 from gateway.surfaces.multipart import Bounds, Form, Upload, read_form
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import frame
@@ -68,7 +68,7 @@ class Files(OpenAISurface):
             case "POST":
                 await self._upload(exchange, owner, label)
             case "DELETE":
-                await storing(partial(buckets.delete, owner, label))
+                await reading(partial(buckets.delete, owner, label))
                 await _answer(exchange, {"message": "Bucket deleted successfully"})
             case _:
                 await self._read(exchange, principal, owner, label)
@@ -80,7 +80,8 @@ class Files(OpenAISurface):
         form = await read_form(kind, exchange.chunks(), Bounds(file_bytes=settings.MAX_FILE_BYTES))
         with form:
             files = _incoming(form)
-            added = await storing(partial(buckets.add, owner, label, files))
+            async with turn(owner):
+                added = await storing(partial(buckets.add, owner, label, files))
         await _answer(exchange, {"bucket_id": label, **buckets.listing(added)})
 
     async def _read(self, exchange: Exchange, principal: Principal, owner: int, label: str) -> None:
@@ -135,10 +136,17 @@ async def _answer(exchange: Exchange, body: dict[str, Any]) -> None:
 
 
 async def _text(exchange: Exchange, bucket: Bucket, refined: bool, drop: bool) -> None:
-    async with aclosing(read(bucket, refined)) as progress:
-        async for step in progress:
-            if isinstance(step, Piece):
-                await _send_text(exchange, step.text)
+    try:
+        async with aclosing(read(bucket, refined)) as progress:
+            async for step in progress:
+                if isinstance(step, Piece):
+                    await _send_text(exchange, step.text)
+    except GatewayError as error:
+        if not exchange.started:
+            raise
+        # An error among the words would be taken for words: the connection is cut instead.
+        note(exchange.scope, error)
+        raise ConnectionAbortedError("the text broke off") from None
     if drop:
         await storing(partial(buckets.drop_originals, bucket))
     if exchange.started:

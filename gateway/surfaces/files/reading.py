@@ -84,14 +84,15 @@ async def _download(bucket: Bucket, document: Document) -> AsyncGenerator[int, N
 async def _pieces(document: Document) -> AsyncGenerator[Piece, None]:
     """Archives and downloads hold frames of their own."""
     bare = document.kind == Document.Kind.DOWNLOADS or document.label.lower().endswith(".zip")
-    if not bare:
-        yield Piece(f"<!-- File: {shown(document.shown)} -->\n")
+    before, after = ("", "") if bare else (f"<!-- File: {shown(document.shown)} -->\n", "\n<-- End -->\n\n")
     pieces = buckets.pieces(document, PIECE)
     take: Callable[[], str] = partial(next, pieces, "")
     try:
+        # Nothing is said of a file before its storage has given something.
+        yield Piece(before + await reading(take))
         while text := await reading(take):
             yield Piece(text)
     finally:
         pieces.close()
-    if not bare:
-        yield Piece("\n<-- End -->\n\n")
+    if after:
+        yield Piece(after)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -18,8 +19,21 @@ from media.errors import MediaError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_uploads = ThreadPoolExecutor(4, thread_name_prefix="files-in")
+_uploads = ThreadPoolExecutor(8, thread_name_prefix="files-in")
 _reads = ThreadPoolExecutor(8, thread_name_prefix="files-out")
+
+
+# Of one user as many are stored at a time; the others wait for their turn and hold no thread.
+AT_ONCE = 2
+_turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+
+
+def turn(owner: int) -> asyncio.Semaphore:
+    """To be held while a user's files are stored."""
+    found = _turns.get(owner)
+    if found is None:
+        found = _turns[owner] = asyncio.Semaphore(AT_ONCE)
+    return found
 
 
 async def storing(work: Callable[[], T]) -> T:

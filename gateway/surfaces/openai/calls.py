@@ -12,7 +12,7 @@ from gateway.events import Event, Failed, RawReply, Usage
 from gateway.nested import rewritten
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import priced
-from gateway.surfaces.openai.parser import addressed, decode, ill_typed, merged, missing
+from gateway.surfaces.openai.parser import addressed, decode, ill_typed, merged, missing, without_tools
 from gateway.surfaces.pipeline import StreamEncoder
 
 MAX_INPUTS = 2048
@@ -120,7 +120,7 @@ def parse_call(operation: str, raw: bytes, path_provider: str | None = None) -> 
     body = merged(decode(raw))
     if operation == MODERATIONS and body.get("model") is None:
         body = {**body, "model": MODERATION_MODEL}
-    request = CallRequest(**addressed(body, path_provider), plain=False, operation=operation)
+    request = CallRequest(**without_tools(addressed(body, path_provider), body), plain=False, operation=operation)
     CHECKS[operation](body)
     request.body = {key: value for key, value in request.body.items() if value is not None}
     return request
@@ -155,6 +155,8 @@ class CallEncoder:
 
 
 class Call(OpenAISurface):
+    gives_again = True
+
     def __init__(self, operation: str) -> None:
         self.name = self.operation = operation
 

@@ -10,13 +10,15 @@ import orjson
 
 from gateway.chat import ChatRequest
 from gateway.completions import CompletionRequest, chat_body
-from gateway.events import Finished
+from gateway.events import Finished, Usage
 from gateway.nested import rewritten
 from gateway.surfaces.openai.calls import check_integer, check_kind, check_texts
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame, priced, usage_body
-from gateway.surfaces.openai.parser import CHECKS, addressed, decode, merged
-from gateway.tokens import read_usage
+from gateway.surfaces.openai.parser import CHECKS, addressed, decode, merged, without_tools
+from gateway.surfaces.pipeline import StreamEncoder
+from gateway.tokens import read_usage, summed
+from gateway.usage import Tally
 
 # Fields that mean and must be the same as in a chat.
 AS_IN_CHAT = (
@@ -33,7 +35,7 @@ REASONS = {"tool_calls": "stop", "function_call": "stop"}
 def parse_completion(raw: bytes, path_provider: str | None = None) -> CompletionRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
-    fields = addressed(body, path_provider)
+    fields = without_tools(addressed(body, path_provider), body)
     check_texts(body, "prompt")
     check_kind(body, "suffix", str, "a string")
     for name in ("echo", "stream"):
@@ -136,6 +138,21 @@ def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
 
 class Completions(OpenAISurface):
     name = "completions"
+    gives_again = True
+
+    def book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+        """What the answered prompts used is known; the one under way has used what was seen of it."""
+        assert isinstance(chat, CompletionRequest)
+        super().book_partial(tally, encoder, chat)
+        if not chat.spent or (tally.usage is not None and not tally.usage.estimated):
+            return
+        known = summed(chat.spent)
+        if len(chat.spent) >= len(chat.prompts):
+            tally.usage = known
+            return
+        asked = max(1, len(chat.prompts[len(chat.spent)]) // 4)
+        seen = max(0, (encoder.chunks if encoder else 0) - known.completion_tokens)
+        tally.usage = summed([known, Usage(asked, seen, estimated=True)])
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_completion(raw, parameters.get("provider"))

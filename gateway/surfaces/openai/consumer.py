@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.authentication import Principal
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError
 from gateway.events import Usage
 from gateway.surfaces.kept import linked
+from gateway.surfaces.openai.attachments import attach
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimated, frame
 from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object
 from gateway.surfaces.openai.parser import parse_chat
@@ -36,9 +38,13 @@ class OpenAISurface(Surface):
 class ChatCompletions(OpenAISurface):
     name = "chat"
     keep = staticmethod(linked)
+    gives_again = True
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_chat(raw, parameters.get("provider"))
+
+    async def attach(self, chat: ChatRequest, principal: Principal) -> None:
+        await attach(chat, principal)
 
     def stream_encoder(self, chat: ChatRequest) -> ChunkEncoder:
         return ChunkEncoder(chat)

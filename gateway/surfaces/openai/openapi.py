@@ -13,6 +13,20 @@ def nullable(kind: str, **more: Any) -> Schema:
     return {"type": [kind, "null"], **more}
 
 
+# What speaks to the gateway, on every route.
+STEERING: dict[str, Schema] = {
+    "provider": {
+        "description": "A provider's name asks that one alone; an object has OpenRouter's preferences.",
+        "oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
+    },
+    "models": nullable("array", items={"type": "string"}, description="Asked in turn when `model` cannot answer."),
+    "usage": nullable(
+        "object",
+        properties={"include": {"type": "boolean"}},
+        description="`include` adds `usage.cost` to the answer, in dollars.",
+    ),
+}
+TOOL_EMULATION: Schema = nullable("boolean", description="Whether tools are described in an instruction.")
 MESSAGE: Schema = {
     "type": "object",
     "required": ["role"],
@@ -83,11 +97,16 @@ REQUEST: Schema = {
             "maxItems": MAX_MESSAGES,
             "items": {"$ref": "#/components/schemas/ChatMessage"},
         },
-        "provider": {
-            "description": "A provider's name asks that one alone; an object has OpenRouter's preferences.",
-            "oneOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
+        **STEERING,
+        "tool_emulation": TOOL_EMULATION,
+        "cache": {
+            "description": "`false` takes and leaves no kept answer; an object may say `no-cache` or `no-store`.",
+            "oneOf": [
+                {"type": "boolean"},
+                {"type": "object", "properties": {name: nullable("boolean") for name in ("no-cache", "no-store")}},
+                {"type": "null"},
+            ],
         },
-        "models": nullable("array", items={"type": "string"}, description="Asked in turn when `model` cannot answer."),
         "stream": nullable("boolean"),
         "stream_options": nullable("object", properties={"include_usage": nullable("boolean")}),
         **{name: nullable("number", minimum=low, maximum=high) for name, (low, high) in NUMBERS.items()},
@@ -286,7 +305,7 @@ CALLS: dict[str, tuple[str, list[str], dict[str, Schema]]] = {
 
 def _call(name: str, parameters: list[Schema]) -> Schema:
     summary, required, properties = CALLS[name]
-    body: Schema = {"type": "object", "required": required, "properties": {"model": MODEL, **properties}}
+    body: Schema = {"type": "object", "required": required, "properties": {"model": MODEL, **STEERING, **properties}}
     made = operation(f"create{'Provider' if parameters else ''}{name.capitalize()}", summary, parameters)
     made["tags"] = [name]
     made["requestBody"]["content"]["application/json"]["schema"] = body

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from gateway.chat import ChatRequest, has_too_many_values
+from gateway.chat import ChatRequest, has_media, has_too_many_values
 from gateway.errors import BadRequest
 from gateway.surfaces.openai import steering
 
@@ -43,13 +43,15 @@ IGNORED = (
     "image",
     "image_name",
     "raw",
-    "cache",
     "tool_calls",
 )
 CONSUMED = frozenset(
-    (*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation", "download_media")
+    (
+        *(*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"),
+        *("download_media", "cache"),
+    )
 )
-STEERING = frozenset((*IGNORED, "provider", "models", "download_media"))
+STEERING = frozenset((*IGNORED, "provider", "models", "download_media", "cache"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -119,16 +121,28 @@ def merged(body: dict[str, Any]) -> dict[str, Any]:
 def addressed(body: dict[str, Any], path_provider: str | None = None) -> dict[str, Any]:
     """What every request says in the same way, as arguments of a ChatRequest; never a stream. Raises BadRequest."""
     return {
-        "model": _model(body),
+        "model": model_of(body),
         "stream": False,
         "include_usage": False,
         "body": {key: value for key, value in body.items() if key not in CONSUMED},
-        "include_cost": _asks_cost(body),
+        "include_cost": asks_cost(body),
         **steered(body, path_provider),
     }
 
 
-def _asks_cost(body: dict[str, Any]) -> bool:
+def without_tools(fields: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """The same for routes that know no tools: what is said about them has no effect there. Raises BadRequest."""
+    if emulation(body) is None:
+        return fields
+    return {**fields, "warnings": (*fields["warnings"], "tool_emulation")}
+
+
+def emulation(body: dict[str, Any]) -> bool | None:
+    """Whether the caller wants tools by prompt; None where nothing was said. Raises BadRequest."""
+    return _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
+
+
+def asks_cost(body: dict[str, Any]) -> bool:
     """OpenRouter's `usage: {"include": true}`."""
     asked = body.get("usage")
     return isinstance(asked, dict) and asked.get("include") is True
@@ -137,27 +151,29 @@ def _asks_cost(body: dict[str, Any]) -> bool:
 def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
     body = merged(decode(raw))
-    model = _model(body)
-    _check_messages(body)
+    model = model_of(body)
+    simple, attached = _check_messages(body)
     if "tools" in body or "tool_choice" in body:
         _check_tools(body)
     _check_plain_fields(body)
     stream = _boolean(body, "stream")
     options = body.get("stream_options") or {}
-    emulate = _boolean(body, "tool_emulation") if body.get("tool_emulation") is not None else None
+    emulate = emulation(body) if "tool_emulation" in body else None
     chat = ChatRequest(
         model=model,
         provider=path_provider,
         stream=stream,
         include_usage=stream and options.get("include_usage") is True,
         body={key: value for key, value in body.items() if key not in CONSUMED},
-        plain=emulate is None,
+        plain=simple and emulate is None,
         emulate_tools=emulate,
-        include_cost="usage" in body and _asks_cost(body),
+        include_cost="usage" in body and asks_cost(body),
     )
     if not STEERING.isdisjoint(body):
         for name, value in steered(body, path_provider).items():
             setattr(chat, name, value)
+    if attached:
+        chat.attached = True
     return chat
 
 
@@ -166,16 +182,19 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
     provider = body.get("provider")
     preferences, unheard = steering.preferences(provider) if isinstance(provider, dict) else (None, ())
     named = None if isinstance(provider, dict) else steering.provider(provider)
+    refused, unread = steering.caching(body.get("cache"))
     return {
         "provider": path_provider or named,
         "preferences": preferences,
         "fallbacks": steering.fallbacks(body),
         "keep_media": body.get("download_media") is not False,
-        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard),
+        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard, *unread),
+        "cache_refused": refused,
     }
 
 
-def _model(body: dict[str, Any]) -> str:
+def model_of(body: dict[str, Any]) -> str:
+    """Raises BadRequest unless `model` names one, or `models` does."""
     if "model" in body:
         return steering.named(body["model"], "model")
     models = steering.fallbacks(body)
@@ -193,7 +212,9 @@ def _boolean(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _check_messages(body: dict[str, Any]) -> None:
+def _check_messages(body: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether there are no pictures or sounds among them; whether parts without a type: texts of g4f's clients, and
+    names of buckets."""
     if "messages" not in body:
         raise missing("messages")
     messages = body["messages"]
@@ -205,11 +226,14 @@ def _check_messages(body: dict[str, Any]) -> None:
         raise BadRequest(
             f"'messages' has more than {MAX_MESSAGES} items.", code="array_above_max_length", param="messages"
         )
+    simple, attached = True, False
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             raise ill_typed(f"messages[{index}]", "an object")
         if not _is_plain(message):
-            _check_message(message, f"messages[{index}]")
+            attached = _check_message(message, f"messages[{index}]") or attached
+            simple = simple and not has_media((message,))
+    return simple, attached
 
 
 def _is_plain(message: dict[str, Any]) -> bool:
@@ -222,7 +246,7 @@ def _is_plain(message: dict[str, Any]) -> bool:
     )
 
 
-def _check_message(message: dict[str, Any], at: str) -> None:
+def _check_message(message: dict[str, Any], at: str) -> bool:
     role = message.get("role")
     if role is None:
         raise missing(f"{at}.role")
@@ -230,7 +254,7 @@ def _check_message(message: dict[str, Any], at: str) -> None:
         raise ill_typed(f"{at}.role", "a string")
     if role not in ROLES:
         raise BadRequest(f"Invalid value for '{at}.role': expected one of {', '.join(ROLES)}.", param=f"{at}.role")
-    _check_content(message.get("content"), role, f"{at}.content")
+    attached = _check_content(message.get("content"), role, f"{at}.content")
     if message.get("tool_call_id") is None:
         if role == "tool":
             raise missing(f"{at}.tool_call_id")
@@ -238,22 +262,26 @@ def _check_message(message: dict[str, Any], at: str) -> None:
         raise ill_typed(f"{at}.tool_call_id", "a string")
     if message.get("tool_calls") is not None:
         _check_tool_calls(message["tool_calls"], f"{at}.tool_calls")
+    return attached
 
 
-def _check_content(content: Any, role: str, at: str) -> None:
+def _check_content(content: Any, role: str, at: str) -> bool:
+    attached = False
     if isinstance(content, list):
         if len(content) > MAX_PARTS:
             raise BadRequest(f"'{at}' has more than {MAX_PARTS} parts.", code="array_above_max_length", param=at)
         for index, part in enumerate(content):
-            _check_part(part, f"{at}[{index}]")
+            if _check_part(part, f"{at}[{index}]"):
+                attached = True
     elif content is None:
         if role not in ("assistant", "function"):
             raise missing(at)
     elif not isinstance(content, str):
         raise ill_typed(at, "a string or an array of parts")
+    return attached
 
 
-def _check_part(part: Any, at: str) -> None:
+def _check_part(part: Any, at: str) -> bool:
     if not isinstance(part, dict):
         raise ill_typed(at, "an object")
     kind = part.get("type")
@@ -270,6 +298,12 @@ def _check_part(part: Any, at: str) -> None:
             raise ill_typed(f"{at}.image_url.url", "a string")
         if not isinstance(image.get("detail") or "", str):
             raise ill_typed(f"{at}.image_url.detail", "a string")
+    if kind is not None:
+        return False
+    for name in ("bucket_id", "name"):
+        if not isinstance(part.get(name, ""), str):
+            raise ill_typed(f"{at}.{name}", "a string")
+    return True
 
 
 def _check_tool_calls(calls: Any, at: str) -> None:

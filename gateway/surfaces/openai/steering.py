@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.chat import Preferences
+from gateway.chat import KEEPING, READING, Preferences
 from gateway.errors import BadRequest
 
 MAX_NAME = 200
@@ -15,6 +15,7 @@ MAX_NAMES = 100
 MAX_MODELS = 32
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 HEARD = ("order", "only", "ignore", "allow_fallbacks")
+CACHING = {"no-cache": READING, "no-store": KEEPING}
 # Documented, and without an effect here: which providers do what with data, and for which price, the operator chose.
 UNHEARD = (
     "require_parameters",
@@ -62,6 +63,18 @@ def preferences(value: Mapping[str, Any]) -> tuple[Preferences | None, tuple[str
         raise _ill_typed("provider.allow_fallbacks", "a boolean")
     found = Preferences(order, frozenset(only) if only else None, frozenset(ignore), allowed is not False)
     return (found if found != Preferences() else None), _without_effect(value)
+
+
+def caching(value: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is not wanted of kept answers, and the field's name where it is not understood.
+
+    True or false, or LiteLLM's object of `no-cache` and `no-store`. Nobody is refused for what older clients send.
+    """
+    if isinstance(value, dict):
+        said = {name: value.get(name) for name in CACHING}
+        known = value.keys() <= said.keys() and all(isinstance(item, bool | None) for item in said.values())
+        return tuple(CACHING[name] for name, wanted in said.items() if wanted), () if known else ("cache",)
+    return (READING, KEEPING) if value is False else (), ("cache",) if value and value is not True else ()
 
 
 def _without_effect(value: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
+from gateway.surfaces import cookies
 from gateway.surfaces.openai import calls, completions, pictures, views
 from gateway.surfaces.openai.consumer import chat_completions
 
@@ -28,5 +29,7 @@ urlpatterns = [
     re_path(r"^v1/providers/?\Z", views.Providers.as_view()),
     path("v1/providers/<str:provider>", views.Provider.as_view()),
     re_path(r"^api/(?P<provider>[^/]+)/models/?\Z", views.ProviderModels.as_view()),
+    re_path(r"^v1/upload_cookies/?\Z", cookies.UploadCookies.as_view()),
+    re_path(r"^backend-api/v2/upload_cookies/?\Z", cookies.UploadCookieFile.as_view()),
     re_path(r"^(?:v1|api|backend-api)(?:/.*)?\Z", views.UnknownUrl.as_view()),
 ]

@@ -11,7 +11,7 @@ from gateway.errors import BadRequest, GatewayError
 from gateway.events import Usage
 from gateway.surfaces.openai.encoder import estimated
 from gateway.surfaces.openai.errors import error_bytes, error_headers
-from gateway.surfaces.pipeline import PlainEncoder, StreamEncoder, Surface
+from gateway.surfaces.pipeline import Cost, PlainEncoder, StreamEncoder, Surface
 from gateway.surfaces.responses import store
 from gateway.surfaces.responses.encoder import ResponseCollector, ResponseEncoder, error_fields, frame
 from gateway.surfaces.responses.items import Item, references, resolved, with_ids
@@ -20,6 +20,7 @@ from gateway.surfaces.responses.parser import ResponsesRequest, parse_response
 
 class Responses(Surface):
     name = "responses"
+    gives_again = True
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         return parse_response(raw, parameters.get("provider"))
@@ -52,6 +53,9 @@ class Responses(Surface):
 
     def plain_encoder(self, chat: ChatRequest) -> ResponseCollector:
         return ResponseCollector(cast(ResponsesRequest, chat))
+
+    def tell_cost(self, encoder: Any, cost: Cost) -> None:
+        encoder.answer.cost = cost
 
     def error_body(self, error: GatewayError) -> bytes:
         return error_bytes(error)

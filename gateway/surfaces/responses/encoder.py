@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import orjson
@@ -28,7 +28,7 @@ from gateway.events import (
     Transcript,
     Usage,
 )
-from gateway.surfaces.openai.encoder import estimated
+from gateway.surfaces.openai.encoder import estimated, priced
 from gateway.surfaces.responses.output import Output, Told
 from gateway.surfaces.responses.parser import ResponsesRequest
 
@@ -80,6 +80,8 @@ def without_secret(item: dict[str, Any]) -> dict[str, Any]:
 
 class Answer:
     """What is learnt of one answer. `kept` is whether it will be stored."""
+
+    cost: Callable[[Usage], float | None] | None = None
 
     def __init__(self, chat: ResponsesRequest) -> None:
         self.usage: Usage | None = None
@@ -166,7 +168,7 @@ class Answer:
             body["completed_at"] = self._over_at if status == "completed" else None
             body["output_text"] = _text(self._output.items)
         if self.usage is not None:
-            body["usage"] = usage_body(self.usage)
+            body["usage"] = priced(usage_body(self.usage), self.usage, self.cost)
         return body
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.surfaces.openai.openapi import ERRORS, LIMIT_HEADERS, PROVIDER_PARAMETER, RETRY_HEADERS
+from gateway.surfaces.openai.openapi import (
+    ERRORS,
+    LIMIT_HEADERS,
+    PROVIDER_PARAMETER,
+    RETRY_HEADERS,
+    STEERING,
+    TOOL_EMULATION,
+)
 from gateway.surfaces.openai.parser import MAX_TOOLS, NUMBERS
 from gateway.surfaces.responses.items import MAX_ITEMS
 from gateway.surfaces.responses.parser import TRUNCATIONS
@@ -23,6 +30,8 @@ REQUEST: Schema = {
     "description": "What becomes of each field is in docs/responses.md.",
     "properties": {
         "model": {"type": "string", "maxLength": 200, "description": "An id, an alias, `default`, or `Provider/id`."},
+        **STEERING,
+        "tool_emulation": TOOL_EMULATION,
         "input": {"oneOf": [{"type": "string"}, {"type": "array", "maxItems": MAX_ITEMS, "items": {"type": "object"}}]},
         "instructions": _nullable("string"),
         "previous_response_id": _nullable("string"),

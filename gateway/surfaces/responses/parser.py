@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.chat import ChatRequest
+from gateway.chat import ChatRequest, has_media
 from gateway.errors import BadRequest
 from gateway.surfaces.openai.parser import (
     CHECKS,
@@ -20,6 +20,7 @@ from gateway.surfaces.openai.parser import (
     MAX_TOOLS,
     addressed,
     decode,
+    emulation,
     ill_typed,
     merged,
     missing,
@@ -92,7 +93,9 @@ class ResponsesRequest(ChatRequest):
     def say(self, earlier: Sequence[Item], items: Sequence[Item]) -> None:
         """Puts the whole conversation into the chat. Instructions are this request's alone."""
         self.asked = replace(self.asked, items=tuple(items))
-        self.body = {**self.body, "messages": messages_of(self.asked.instructions, [*earlier, *items])}
+        messages = messages_of(self.asked.instructions, [*earlier, *items])
+        self.body = {**self.body, "messages": messages}
+        self.plain = not has_media(messages) and self.emulate_tools is None
 
 
 def parse_response(raw: bytes, path_provider: str | None = None) -> ResponsesRequest:
@@ -110,6 +113,7 @@ def parse_response(raw: bytes, path_provider: str | None = None) -> ResponsesReq
         "stream": _boolean(body, "stream", False),
         "body": _chat_body(body),
         "warnings": (*address["warnings"], *_ignored(body, asked.items)),
+        "emulate_tools": emulation(body),
     }
     chat = ResponsesRequest(**(address | said), raw=False, asked=asked, hints=_hints(body))
     chat.say((), asked.items)

@@ -1,7 +1,7 @@
 """LangChain's published standard tests over `ChatOpenAI`, run in an environment of their own by test_langchain.py.
 
-GATEWAY_URL, GATEWAY_KEY, GATEWAY_MODEL. The tests on pictures, sounds and documents fetch their files from the
-internet, so they stay off.
+GATEWAY_URL, GATEWAY_KEY, and GATEWAY_MODELS: names with commas between them, each of which gets all tests. The tests
+on pictures, sounds and documents fetch their files from the internet, so they stay off.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 
-class TestThroughTheGateway(ChatModelIntegrationTests):
+class ThroughTheGateway(ChatModelIntegrationTests):
+    name = ""
+    responses = False
+
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return ChatOpenAI
@@ -23,14 +26,14 @@ class TestThroughTheGateway(ChatModelIntegrationTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {
-            "model": os.environ["GATEWAY_MODEL"],
+            "model": self.name,
             "base_url": f"{os.environ['GATEWAY_URL']}/v1",
             "api_key": os.environ["GATEWAY_KEY"],
             "max_retries": 0,
             "stream_usage": True,
             # Else all loops share one connection.
             "http_async_client": httpx.AsyncClient(),
-            "use_responses_api": os.environ.get("GATEWAY_RESPONSES") == "1",
+            "use_responses_api": self.responses,
         }
 
     @property
@@ -39,4 +42,18 @@ class TestThroughTheGateway(ChatModelIntegrationTests):
 
     @property
     def model_override_value(self) -> str:
-        return os.environ["GATEWAY_MODEL"]
+        return self.name
+
+
+def _classes() -> dict[str, type[ThroughTheGateway]]:
+    """One for each model; `responses:` before a name asks by the Responses API."""
+    found = {}
+    for wanted in os.environ["GATEWAY_MODELS"].split(","):
+        surface, _, name = wanted.rpartition(":")
+        title = f"Test_{surface}_{name}" if surface else f"Test_{name}"
+        fields = {"name": name, "responses": surface == "responses", "__module__": __name__}
+        found[title] = type(title, (ThroughTheGateway,), fields)
+    return found
+
+
+globals().update(_classes())

@@ -1,15 +1,20 @@
-// Vercel's AI SDK against a running gateway, through its OpenAI provider (chat) and its OpenAI-compatible one.
+// Vercel's AI SDK against a running gateway, through its OpenAI provider (chat and responses) and its OpenAI-compatible
+// one: GATEWAY_URL, GATEWAY_KEY, and GATEWAY_MODELS, names with commas between them.
 import assert from "node:assert/strict";
-import test from "node:test";
+import nodeTest from "node:test";
 
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 import { z } from "zod";
 
+// GATEWAY_SKIP: of the names of tests that a provider cannot pass.
+const skipped = process.env.GATEWAY_SKIP && new RegExp(process.env.GATEWAY_SKIP);
+const test = (name, ...rest) => (skipped && skipped.test(name) ? nodeTest.skip(name) : nodeTest(name, ...rest));
+
 const baseURL = `${process.env.GATEWAY_URL}/v1`;
 const apiKey = process.env.GATEWAY_KEY;
-const name = process.env.GATEWAY_MODEL;
+const names = process.env.GATEWAY_MODELS.split(",");
 const scripted = process.env.GATEWAY_SCRIPTED === "1";
 
 const prompt = "What is the weather in Oslo?";
@@ -24,8 +29,9 @@ const tools = {
 const forced = { type: "tool", toolName: "get_weather" };
 const settings = { maxRetries: 0 };
 
-const dialects = {
+const dialectsOf = (name) => ({
   openai: createOpenAI({ baseURL, apiKey }).chat(name),
+  responses: createOpenAI({ baseURL, apiKey }).responses(name),
   compatible: createOpenAICompatible({
     name: "gateway",
     baseURL,
@@ -33,10 +39,13 @@ const dialects = {
     includeUsage: true,
     supportsStructuredOutputs: true,
   })(name),
-};
+});
+const settingsOf = names.flatMap((name) =>
+  Object.entries(dialectsOf(name)).map(([dialect, model]) => [dialect, `${name} by ${dialect}`, model]),
+);
 
-for (const [dialect, model] of Object.entries(dialects)) {
-  test(`${dialect}: generates text`, async () => {
+for (const [dialect, title, model] of settingsOf) {
+  test(`${title}: generates text`, async () => {
     const answer = await generateText({ model, prompt, ...settings });
     assert.ok(answer.text);
     assert.equal(answer.finishReason, "stop");
@@ -44,7 +53,7 @@ for (const [dialect, model] of Object.entries(dialects)) {
     assert.ok(answer.usage.totalTokens > 0);
   });
 
-  test(`${dialect}: streams text`, async () => {
+  test(`${title}: streams text`, async () => {
     const answer = streamText({ model, prompt, ...settings });
     let text = "";
     for await (const piece of answer.textStream) text += piece;
@@ -53,7 +62,7 @@ for (const [dialect, model] of Object.entries(dialects)) {
     assert.ok((await answer.usage).totalTokens > 0);
   });
 
-  test(`${dialect}: calls a tool, runs it, and goes on`, async () => {
+  test(`${title}: calls a tool, runs it, and goes on`, async () => {
     const answer = await generateText({
       model,
       prompt,
@@ -67,7 +76,7 @@ for (const [dialect, model] of Object.entries(dialects)) {
     assert.ok(answer.text);
   });
 
-  test(`${dialect}: streams a tool call`, async () => {
+  test(`${title}: streams a tool call`, async () => {
     const answer = streamText({ model, prompt, tools, toolChoice: forced, ...settings });
     const parts = [];
     for await (const part of answer.fullStream) parts.push(part);
@@ -77,13 +86,13 @@ for (const [dialect, model] of Object.entries(dialects)) {
     assert.ok(!parts.some((part) => part.type === "error"));
   });
 
-  test(`${dialect}: generates an object`, async () => {
+  test(`${title}: generates an object`, async () => {
     const answer = await generateObject({ model, prompt, schema: Person, ...settings });
     assert.equal(typeof answer.object.name, "string");
     assert.ok(Number.isInteger(answer.object.age));
   });
 
-  test(`${dialect}: streams an object`, async () => {
+  test(`${title}: streams an object`, async () => {
     const answer = streamObject({ model, prompt, schema: Person, ...settings });
     let last;
     for await (const partial of answer.partialObjectStream) last = partial;
@@ -91,7 +100,7 @@ for (const [dialect, model] of Object.entries(dialects)) {
     assert.deepEqual(await answer.object, last);
   });
 
-  test(`${dialect}: stops a stream that it no longer wants`, async () => {
+  test(`${title}: stops a stream that it no longer wants`, async () => {
     const abort = new AbortController();
     const answer = streamText({ model, prompt, abortSignal: abort.signal, ...settings });
     for await (const part of answer.fullStream) {
@@ -101,12 +110,8 @@ for (const [dialect, model] of Object.entries(dialects)) {
     assert.ok(abort.signal.aborted);
   });
 
-  test(`${dialect}: is told of a failure`, { skip: !scripted }, async () => {
-    const wrong = (dialect === "openai" ? createOpenAI({ baseURL, apiKey }).chat : createOpenAICompatible({
-      name: "gateway",
-      baseURL,
-      apiKey,
-    }))("fails-429");
+  test(`${title}: is told of a failure`, { skip: !scripted }, async () => {
+    const wrong = dialectsOf("fails-429")[dialect];
     const error = await generateText({ model: wrong, prompt, ...settings }).then(
       () => assert.fail("it answered"),
       (reason) => reason,

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import OpenAI, { toFile } from "openai";
 
-const { GATEWAY_URL, GATEWAY_KEY, GATEWAY_MODEL: model, GATEWAY_NARROW_KEY: narrow, PICTURE } = process.env;
+const { GATEWAY_URL, GATEWAY_KEY, GATEWAY_MODELS: model, GATEWAY_NARROW_KEY: narrow, PICTURE } = process.env;
 const client = new OpenAI({ apiKey: GATEWAY_KEY, baseURL: `${GATEWAY_URL}/v1`, maxRetries: 0, timeout: 20_000 });
 const scripted = process.env.GATEWAY_SCRIPTED === "1";
 const png = Buffer.from(PICTURE, "base64");

@@ -1,4 +1,5 @@
-"""Clients for Node, really installed, against a demo and a scripted provider: OpenAI's own and Vercel's AI SDK."""
+"""Clients for Node, really installed: OpenAI's own and Vercel's AI SDK, over the demo provider, a scripted one, and an
+obliging one of each protocol."""
 
 from __future__ import annotations
 
@@ -6,28 +7,32 @@ import base64
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from tests.clients import core
+from tests.clients.conftest import Obliged
 from tests.people import person
 from tests.support.answers import Answer, Pause, chunk, error, reply, sse
-from tests.support.gateway import LiveGateway
+from tests.support.dialects import PROTOCOLS, embeds
+from tests.support.gateway import GatewayProcess, LiveGateway
 from tests.support.pictures import GPT_USAGE, b64, events, images, picture
 from tests.support.provider import Recorded, ScriptedProvider
 from tests.support.sounds import MP3, pieces, transcribing, wav
+from tests.support.tap import Tap, check_all
 
-pytestmark = [pytest.mark.node, pytest.mark.slow]
+pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(120)]
+CLIENT, AI = "client.test.mjs", "ai.test.mjs"
 
 
-def run(gateway: LiveGateway, model: str, script: str = "client.test.mjs", **environment: str) -> str:
-    """Runs a script and returns its report; fails with the report when one of its tests failed."""
+def run(gateway: GatewayProcess | LiveGateway, models: Iterable[str], script: str, **environment: str) -> int:
+    """How many tests of a script passed; fails with its report when one did not."""
     surroundings = {
         "GATEWAY_URL": gateway.url,
         "GATEWAY_KEY": gateway.key,
-        "GATEWAY_MODEL": model,
-        "GATEWAY_NARROW_KEY": gateway.make_key(person("narrow"), models=["another"]),
+        "GATEWAY_MODELS": ",".join(models),
         "PATH": os.environ["PATH"],
         **environment,
     }
@@ -37,22 +42,22 @@ def run(gateway: LiveGateway, model: str, script: str = "client.test.mjs", **env
         env=surroundings,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def passed(report: str) -> int:
-    found = re.search(r"^# pass (\d+)$", report, re.MULTILINE)
+    found = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
     assert found
     return int(found[1])
 
 
+def narrow(gateway: LiveGateway) -> dict[str, str]:
+    return {"GATEWAY_NARROW_KEY": gateway.make_key(person("narrow"), models=["another"])}
+
+
 def test_it_works_with_the_demo_provider(gateway: LiveGateway) -> None:
     gateway.add_demo()
-    assert passed(run(gateway, "demo")) == 12
+    assert run(gateway, ["demo"], CLIENT, **narrow(gateway)) == 13
 
 
 def test_it_works_with_a_scripted_provider(gateway: LiveGateway, provider: ScriptedProvider) -> None:
@@ -70,19 +75,31 @@ def test_it_works_with_a_scripted_provider(gateway: LiveGateway, provider: Scrip
     provider.on("slow-down", slow_down)
     provider.on("breaks-midway", sse([chunk({"role": "assistant", "content": "Hel"}), Pause(0.1), "{broken"]))
     gateway.add_provider(provider, *(name for name in provider.models if name != "scripted"))
-    assert passed(run(gateway, "org/capable", GATEWAY_SCRIPTED="1")) == 15
+    assert run(gateway, ["org/capable"], CLIENT, GATEWAY_SCRIPTED="1", **narrow(gateway)) == 16
 
 
 def test_the_ai_sdk_works_with_the_demo_provider(gateway: LiveGateway) -> None:
     gateway.add_demo()
-    assert passed(run(gateway, "demo", "ai.test.mjs")) == 14
+    assert run(gateway, ["demo"], AI) == 21
 
 
 def test_the_ai_sdk_works_with_a_scripted_provider(gateway: LiveGateway, provider: ScriptedProvider) -> None:
     provider.on("org/capable", core.capable)
     provider.on("fails-429", error(429, "slow down", headers={"retry-after": "1"}))
     gateway.add_provider(provider, "org/capable", "fails-429")
-    assert passed(run(gateway, "org/capable", "ai.test.mjs", GATEWAY_SCRIPTED="1")) == 16
+    assert run(gateway, ["org/capable"], AI, GATEWAY_SCRIPTED="1") == 24
+
+
+@pytest.mark.parametrize(("script", "count"), [(CLIENT, 13), (AI, 21)])
+def test_they_work_over_each_protocol(obliged: Obliged, script: str, count: int) -> None:
+    """Whatever they are answered is held against OpenAI's description as well."""
+    able = ",".join(filter(embeds, PROTOCOLS))
+    with Tap(obliged.gateway.url) as tap:
+        assert run(obliged.gateway, PROTOCOLS, script, GATEWAY_URL=tap.url, GATEWAY_EMBEDDING=able) == count * len(
+            PROTOCOLS
+        )
+        checked = check_all(tap)
+    assert {"chat/completions", "chat chunks", "responses", "response events"} <= checked.keys()
 
 
 def test_it_speaks_and_listens(gateway: LiveGateway, provider: ScriptedProvider) -> None:
@@ -93,7 +110,7 @@ def test_it_speaks_and_listens(gateway: LiveGateway, provider: ScriptedProvider)
     provider.on("fails-500", error(500))
     gateway.add_provider(provider, "tts", "ears", "piecewise", "fails-500")
     sound = base64.b64encode(wav(0.2)).decode()
-    assert passed(run(gateway, "tts", "audio.test.mjs", SOUND=sound)) == 12
+    assert run(gateway, ["tts"], "audio.test.mjs", SOUND=sound) == 12
 
 
 def pictured(request: Recorded) -> Answer:
@@ -121,4 +138,4 @@ def test_it_makes_and_edits_pictures(gateway: LiveGateway, provider: ScriptedPro
         provider.on("draws", pictured)
         provider.on("", pictured)
         gateway.add_provider(provider, "draws")
-    assert passed(run(gateway, "demo" if where == "demo" else "draws", "images.test.mjs", **given)) == 5
+    assert run(gateway, ["demo" if where == "demo" else "draws"], "images.test.mjs", **given) == 5

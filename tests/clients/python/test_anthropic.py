@@ -273,6 +273,50 @@ def test_a_stream_of_its_own_protocol_comes_whole_and_is_booked(direct: Served) 
     assert (row.prompt_tokens, row.completion_tokens, row.estimated) == (6039, 931, False)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_previews_that_the_caller_asks_for_reach_the_provider(
+    gateway: LiveGateway, provider: ScriptedProvider, stream: bool
+) -> None:
+    provider.on("scripted", played("text") if stream else capable)
+    gateway.add_provider(provider, adapter="anthropic", headers={"Anthropic-Beta": "own-1, shared-1"})
+    with client_of(gateway) as client:
+        asked: Any = {**BODY, "model": "scripted", "betas": ["context-1m-2025-08-07", "shared-1"]}
+        found = client.beta.messages.create(**asked, stream=stream)
+        if stream:
+            list(found)
+        client.messages.create(model="scripted", **BODY) if not stream else None
+    heard = [request.header("anthropic-beta") for request in provider.requests]
+    assert heard[0] == "own-1,shared-1,context-1m-2025-08-07"
+    # What one caller asks for is nobody else's.
+    assert heard[1:] == ([] if stream else ["own-1, shared-1"])
+    names = [name.lower() for name, _ in provider.requests[0].headers]
+    assert names.count("anthropic-beta") == 1
+
+
+def test_previews_are_counted_with_and_come_in_several_lines(direct: Served) -> None:
+    headers = [("x-api-key", direct.gateway.key), ("anthropic-beta", "a-1"), ("Anthropic-Beta", "b-1,, a-1")]
+    body = {**BODY, "model": "scripted"}
+    found = httpx.post(f"{direct.gateway.url}/v1/messages/count_tokens", json=body, headers=headers)
+    assert found.json() == {"input_tokens": 42}
+    assert direct.provider.requests[0].header("anthropic-beta") == "a-1,b-1"
+
+
+@pytest.mark.parametrize("said", ["a b", "x" * 101, "a;b", "ä", ",".join(map(str, range(33)))])
+def test_previews_that_are_no_names_are_refused(direct: Served, said: str) -> None:
+    headers = {"x-api-key": direct.gateway.key, "anthropic-beta": said.encode()}
+    found = httpx.post(f"{direct.gateway.url}/v1/messages", json={**BODY, "model": "scripted"}, headers=headers)
+    assert (found.status_code, found.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "anthropic-beta" in found.json()["error"]["message"]
+    assert direct.provider.requests == []
+
+
+def test_previews_do_not_reach_other_protocols(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    gateway.add_provider(provider)
+    with client_of(gateway) as client:
+        client.beta.messages.create(**BODY, model="scripted", betas=["a-1"])
+    assert provider.requests[0].header("anthropic-beta") is None
+
+
 @pytest.mark.parametrize("path", ["/api/scripted", "/api/Scripted/v1"])
 @pytest.mark.parametrize("route", ["/messages", "/messages/count_tokens"])
 def test_both_are_served_under_a_providers_name(direct: Served, path: str, route: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -242,3 +244,28 @@ def test_a_second_provider_is_booked_beside_what_the_first_one_used(
     assert (booked.status, booked.provider_name) == ("ok", "Second")
     # Each attempt by the price of its own provider.
     assert (booked.prompt_tokens, booked.completion_tokens, booked.cost) == (21, 9, 7 * 1_000 + 14 * 10_000)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_answered_prompts_used_is_booked_when_the_caller_leaves(
+    gateway: LiveGateway, provider: ScriptedProvider, stream: bool
+) -> None:
+    gateway.add_provider(provider, "m")
+    good = answers.stream("Hi") if stream else answers.reply("Hi")
+    last = (
+        answers.sse([*answers.events_of([{"content": "a"}] * 5)[:6], answers.Stall()]) if stream else answers.silent()
+    )
+    provider.enqueue(good, good, last)
+    body = {"model": "m", "prompt": ["a", "b", "long " * 8], "stream": stream}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{gateway.url}/v1/completions", json=body, headers=gateway.auth(), timeout=1)
+    assert provider.wait_for(3).left.wait(5)
+    deadline = time.monotonic() + 5
+    while not (rows := list(UsageEvent.objects.all())) and time.monotonic() < deadline:
+        writer.flush()
+        time.sleep(0.02)
+    (row,) = rows
+    assert (row.status, row.estimated) == ("cancelled", True)
+    # Two that were answered with 7 and 3, and the one that was being answered: ten words' worth of its prompt.
+    assert row.prompt_tokens == 14 + 10
+    assert 6 <= row.completion_tokens <= (12 if stream else 6)

@@ -20,7 +20,8 @@ PIXEL = (
 
 @pytest.fixture
 def client(gateway: LiveGateway, provider: ScriptedProvider) -> openai.OpenAI:
-    gateway.add_provider(provider, {"public_id": "scripted", "upstream_name": "upstream-name"})
+    # Addresses of pictures are passed on, too.
+    gateway.add_provider(provider, {"public_id": "scripted", "upstream_name": "upstream-name"}, fetch_media=False)
     return gateway.client()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -43,16 +44,17 @@ from gateway.upstream import Reply
 from tests.support.anthropic_answers import recorded, recorded_events
 
 TARGET = Target("anthropic", 1, "Acme", 1, "m", "claude-x", Endpoint("Acme", "http://127.0.0.1:1/v1"))
+NEWER = replace(TARGET, upstream_model="claude-opus-4-7")
 ADAPTER = AnthropicAdapter()
 HELLO = [{"role": "user", "content": "hello"}]
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n0000").decode()
 WEATHER = {"type": "function", "function": {"name": "w", "description": "d", "parameters": {"properties": {}}}}
 
 
-def body(messages: list[Any] = HELLO, **fields: Any) -> dict[str, Any]:
+def body(messages: list[Any] = HELLO, target: Target = TARGET, **fields: Any) -> dict[str, Any]:
     stream = fields.pop("stream", False)
     chat = ChatRequest("m", None, stream, False, {"messages": messages, **fields})
-    return dict(ADAPTER.body(TARGET, chat))
+    return dict(ADAPTER.body(target, chat))
 
 
 def turns(*messages: dict[str, Any]) -> Any:
@@ -323,6 +325,69 @@ class TestThinking:
     def test_a_temperature_is_refused_beside_it(self) -> None:
         with pytest.raises(UnsupportedParameter, match="temperature"):
             body(reasoning_effort="high", temperature=0.2)
+
+    @pytest.mark.parametrize(
+        ("model", "adaptive"),
+        [
+            ("claude-2.1", False),
+            ("claude-3-7-sonnet-20250219", False),
+            ("claude-sonnet-4-20250514", False),
+            ("claude-opus-4-1-20250805", False),
+            ("claude-haiku-4-5", False),
+            ("claude-opus-4-6", True),
+            ("anthropic/claude-sonnet-4.6", True),
+            ("us.anthropic.claude-opus-4-7-v1:0", True),
+            ("claude-opus-5", True),
+            ("claude-opus-5-20270101", True),
+            ("MiniMax-M2.7", False),
+        ],
+    )
+    def test_newer_models_are_told_an_effort_and_older_ones_a_budget(self, model: str, adaptive: bool) -> None:
+        found = body(target=replace(TARGET, upstream_model=model), reasoning_effort="low")
+        if adaptive:
+            assert found["thinking"] == {"type": "adaptive", "display": "summarized"}
+            assert found["output_config"] == {"effort": "low"}
+        else:
+            assert found["thinking"] == {"type": "enabled", "budget_tokens": 2048}
+            assert "output_config" not in found
+        assert found["max_tokens"] == 8192 + 2048
+
+    @pytest.mark.parametrize(
+        ("fields", "effort"),
+        [
+            ({"reasoning_effort": "minimal"}, "low"),
+            ({"reasoning_effort": "xhigh"}, "xhigh"),
+            ({"reasoning": {"effort": "max"}}, "max"),
+            ({"reasoning": {"enabled": True}}, "medium"),
+            ({"reasoning": {"max_tokens": 2000}}, "low"),
+            ({"reasoning": {"max_tokens": 8000}}, "medium"),
+            ({"reasoning": {"max_tokens": 30000}}, "high"),
+            ({"reasoning_effort": "high", "tools": [WEATHER], "tool_choice": "required"}, "high"),
+            ({"reasoning_effort": "none"}, None),
+            ({"reasoning_effort": "huge"}, None),
+            ({}, None),
+        ],
+    )
+    def test_efforts_in_its_own_words(self, fields: dict[str, Any], effort: str | None) -> None:
+        found = body(target=NEWER, **fields)
+        assert found.get("output_config") == ({"effort": effort} if effort else None)
+        assert ("thinking" in found) == (effort is not None and "tool_choice" not in fields)
+
+    def test_an_effort_stands_beside_a_schema_and_what_the_caller_says_wins(self) -> None:
+        form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+        found = body(target=NEWER, reasoning_effort="high", response_format=form)
+        assert found["output_config"].keys() == {"effort", "format"}
+        own = body(target=NEWER, reasoning_effort="high", output_config={"effort": "low"})
+        assert own["output_config"] == {"effort": "low"}
+        said = body(target=NEWER, reasoning_effort="high", thinking={"type": "disabled"})
+        assert (said["thinking"], "output_config" in said) == ({"type": "disabled"}, False)
+
+    def test_hidden_thoughts_and_an_older_xhigh(self) -> None:
+        older = replace(TARGET, upstream_model="claude-opus-4-6")
+        found = body(target=older, reasoning={"effort": "xhigh", "exclude": True})
+        assert (found["thinking"]["display"], found["output_config"]) == ("omitted", {"effort": "high"})
+        with pytest.raises(UnsupportedParameter, match="temperature"):
+            body(target=NEWER, reasoning_effort="high", temperature=0.2)
 
     def test_thoughts_go_back_as_they_came(self) -> None:
         """As our own answers spell them: the text in one field, its signature in another."""

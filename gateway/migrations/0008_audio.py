@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('gateway', '0005_routing'),
+        ('gateway', '0007_local_and_cookies'),
     ]
 
     operations = [
