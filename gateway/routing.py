@@ -152,6 +152,12 @@ def _candidates_of_call(
     snapshot: Snapshot, model: str, provider: str | None, principal: Principal, operation: str
 ) -> list[Candidate]:
     """Who may answer what is no chat. A model that nobody named is chosen by its flags."""
+    named = owner_of(snapshot, model) if operation in CHOSEN_BY and not provider else None
+    if named is not None and model == named.name and not snapshot.aliases.get(model):
+        # A provider's name stands for its default model, which is one for chats; here for the one that can.
+        flags = CHOSEN_BY[operation]
+        if any(known.flags.get(flag) for known in named.models.values() for flag in flags):
+            provider, model = named.name, ""
     if model not in AUTOMATIC or snapshot.aliases.get(model):
         return candidates(snapshot, model, provider, principal)
     owner = snapshot.by_name.get(provider.lower()) if provider else None

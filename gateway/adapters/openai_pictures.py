@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gateway.adapters.failures import from_object, from_reply
-from gateway.adapters.pictures import Drawing, Drawn, fetched, picture_of, read_usage
+from gateway.adapters.pictures import Drawing, Drawn, completed, fetched, picture_of, read_usage
 from gateway.adapters.sse import EventSplitter
 from gateway.adapters.translated import AnswerReader, Records, decoded, relayed, written
 from gateway.errors import UpstreamBroken, UpstreamRejected
@@ -28,9 +28,13 @@ _refusing: set[int] = set()
 
 
 class PictureSplitter(EventSplitter):
-    """A picture comes whole in one event."""
+    """A picture comes whole in one event. Servers that know no streams of pictures send a plain answer in its place."""
 
     max_bytes = 48 * 1024 * 1024
+
+    def end(self) -> list[bytes]:
+        left = super().end()
+        return [b"data: " + b"".join(rest.splitlines()) if rest.lstrip().startswith(b"{") else rest for rest in left]
 
 
 class NoRoute(UpstreamRejected):
@@ -65,15 +69,16 @@ async def draw_stream(upstream: Upstream, target: Target, request: PictureReques
     stream = await upstream.open_stream(target, *_sent(target, request, "", base64=False, stream=True))
     if isinstance(stream, Reply):
         raise _refusal(target, stream)
-    async for event in relayed(stream, Records(target, TypedEvents(target), PictureSplitter())):
+    async for event in relayed(stream, Records(target, TypedEvents(target, request), PictureSplitter())):
         yield event
 
 
 class TypedEvents(AnswerReader):
     """Over at the connection's end, which the last picture must have come before."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, request: PictureRequest) -> None:
         super().__init__(target)
+        self._request = request
         self._made = 0
         self._usage: Usage | None = None
 
@@ -81,6 +86,8 @@ class TypedEvents(AnswerReader):
         kind = str(data.get("type") or name)
         if kind == "error" or data.get("error"):
             raise from_object(self.target, data.get("error") or data)
+        if isinstance(data.get("data"), list):
+            return self._whole(data)
         if not kind.startswith(("image_generation.", "image_edit.")):
             return []
         picture_of(self.target, data["b64_json"])
@@ -90,6 +97,13 @@ class TypedEvents(AnswerReader):
             # Of several pictures each event tells the sum so far.
             self._usage = told or self._usage
         return [RawReply(b"", {**data, "type": kind})]
+
+    def _whole(self, body: Mapping[str, Any]) -> list[Event]:
+        """A plain answer as the events that end a stream."""
+        pictures = [picture_of(self.target, item["b64_json"]) for item in body["data"]]
+        self._made, self._usage = len(pictures), read_usage(body.get("usage"))
+        told = Drawing(pictures, self._usage, {name: value for name, value in body.items() if name != "data"})
+        return list(completed(self._request, told, self._usage or Usage(0, 0)))
 
     def end(self) -> list[Event]:
         if not self._made:

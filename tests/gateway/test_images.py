@@ -69,7 +69,11 @@ def test_a_model_that_draws_is_found_when_none_is_named(gateway: LiveGateway, pr
     provider.enqueue(images(RED), images(RED), images(RED))
     gateway.add_demo()
     gateway.add_provider(provider, "talks", {"public_id": "draws", "image": True})
-    for body in ({"prompt": "x"}, {"prompt": "x", "model": None}, {"prompt": "x", "provider": "Scripted"}):
+    provider.enqueue(images(RED))
+    for body in (
+        {"prompt": "x"}, {"prompt": "x", "model": None}, {"prompt": "x", "provider": "Scripted"},
+        {"prompt": "x", "model": "Scripted"},
+    ):  # fmt: skip
         assert post(gateway, json=body).json()["model"] == "draws"
 
 

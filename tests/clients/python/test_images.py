@@ -191,6 +191,19 @@ def test_a_stream_shows_pictures_while_they_are_made(gateway: LiveGateway, provi
     assert (booked.stream, booked.images, booked.completion_tokens, booked.status) == (True, 1, 1056, "ok")
 
 
+def test_a_server_that_streams_no_pictures_gives_its_last_event(
+    gateway: LiveGateway, provider: ScriptedProvider
+) -> None:
+    provider.enqueue(images(RED, BLUE, usage=GPT_USAGE))
+    gateway.add_provider(provider, "gpt-image-1")
+    found = list(gateway.client().images.generate(model="gpt-image-1", prompt="x", n=2, stream=True))
+    assert [event.type for event in found] == ["image_generation.completed"] * 2
+    assert [base64.b64decode(event.b64_json) for event in found] == [RED, BLUE]
+    check("ImageGenCompletedEvent", found[0].model_dump(exclude_unset=True))
+    booked = row()
+    assert (booked.images, booked.completion_tokens, booked.status) == (2, 1056, "ok")
+
+
 def test_a_stream_that_breaks_off_is_an_error_and_no_picture(gateway: LiveGateway, provider: ScriptedProvider) -> None:
     about = {"created_at": 1, "size": "auto", "quality": "low", "background": "opaque", "output_format": "png"}
     partial = {"type": "image_generation.partial_image", "b64_json": b64(BLUE), "partial_image_index": 0, **about}
