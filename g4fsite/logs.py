@@ -14,7 +14,7 @@ SECRETS = re.compile(
     r"(?i)((?:authorization|g4f-api-key|x-api-key|cookie|set-cookie)['\"]?\s*[:=,]\s*b?['\"]?(?:bearer\s+)?)[^\s'\",;]+"
     r"|\bsk-[A-Za-z0-9_-]{8,}"
     r"|\bBearer\s+[A-Za-z0-9._~+/=-]{8,}"
-    r"|(?<=[?&]signature=)[0-9a-f]+"
+    r"|(?<=[?&]signature=)[A-Za-z0-9_.-]+"
     r"|(?<=/setup/)[A-Za-z0-9_-]+"
     r"|\bgAAAAA[A-Za-z0-9_=-]{40,}"
 )

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, NamedTuple
 
+from asgiref.sync import SyncToAsync
 from django.core.files.storage import default_storage
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -103,6 +104,14 @@ def opened_part(blob: Blob, span: Span) -> IO[bytes]:
     return part
 
 
+def _free_thread() -> None:
+    """Django keeps the thread in which a view ran until the last byte is sent; the few steps after it get a new one."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    executor = SyncToAsync.context_to_thread_executor.pop(context, None) if context is not None else None
+    if executor is not None:
+        executor.shutdown(wait=False)
+
+
 class Pieces:
     """What is left of a file, for Django to iterate; it closes the file, also when nobody reads it to the end."""
 
@@ -112,6 +121,7 @@ class Pieces:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
+        _free_thread()
         try:
             while self._left:
                 piece = await loop.run_in_executor(_readers, self._file.read, min(PIECE, self._left))

@@ -139,6 +139,7 @@ def test_planted_secrets_are_nowhere(
         "Cookie: sessionid=abcdefghijklmnop",
         "sk-proj-abcdefghijklmnop",
         "GET /setup/abcdefghijklmnop/",
+        "GET /media/1_a_0f.png?expires=1&signature=abcdefghijklmnop",
         "gAAAAABm" + "abcdefghijklmnop" * 4,
     ],
 )

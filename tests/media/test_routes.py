@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 import time
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -346,7 +347,7 @@ class TestLargeFiles:
         stored = keep(alice.pk, b"0123456789abcdef" * (1024 * 1024), label="large.txt", source="upload")
         url = urlsplit(links.signed_url(stored, gateway.url))
         head = f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-        idle = []
+        threads, idle = threading.active_count(), []
         for _ in range(40):
             connection = socket.create_connection((url.hostname or "", url.port or 0))
             connection.sendall(head)
@@ -357,6 +358,9 @@ class TestLargeFiles:
         assert time.monotonic() - begun < 5
         for connection in idle:
             assert connection.recv(12) == b"HTTP/1.1 200"
+        # Those that read from the disk, and none for each reader.
+        assert threading.active_count() - threads < 30
+        for connection in idle:
             connection.close()
 
     def test_a_file_whose_bytes_are_gone_is_404(self, get: Any, text: StoredFile) -> None:
