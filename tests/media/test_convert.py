@@ -95,10 +95,15 @@ def test_a_table_that_is_too_large_for_one_stays_as_it_is() -> None:
         assert markdown_of(data, "a.csv") == data.decode()
 
 
+CHARSETS = ("cp874", "windows-1255", "iso-8859-16", "koi8-u", "shift_jis", "euc-kr", "gb2312", "GB18030", "big5")
+
+
 def test_a_page_says_its_encoding() -> None:
     page = '<html><meta charset="windows-1251"><p>выдра</p>'.encode("cp1251")
     assert markdown_of(page, "a.html") == "выдра"
-    for charset in ("nonsense", "hex", "rot13"):
+    for charset in CHARSETS:
+        assert markdown_of(f"<meta charset={charset}><p>".encode() + b"caf\xe9\xff\x81", "a.html").startswith("caf")
+    for charset in ("nonsense", "hex", "idna", "undefined", "windows-12512"):
         odd = f'<html><meta charset="{charset}"><p>caf'.encode() + b"\xe9</p>"
         assert markdown_of(odd, "a.html") == "café"
 
