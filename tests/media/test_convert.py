@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from media.convert import archive, confine, run, simple, texts
+from media.convert import child as child_program
 from media.convert.errors import Busy, ConversionError, Unreadable, Unsupported
 from media.convert.markdown import framed, markdown_of
 from media.convert.sorts import sort_of
@@ -195,6 +196,33 @@ def test_a_picture_says_its_size_and_not_where_it_was_taken() -> None:
     assert "Size: 30 x 20" in text
     assert "Make: Otterflex" in text
     assert "47" not in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "label"), [("html", "g.html"), ("notebook", "h.ipynb"), ("table", "f.csv"), ("zip", "i.zip")]
+)
+def test_the_child_does_what_its_rooms_do(sort: str, label: str, tmp_path: Path) -> None:
+    data = documents.simple()[label]
+    said = child_program._text(sort, io.BytesIO(data), tmp_path)
+    assert (
+        markdown_of(data, label).startswith("<!-- File: x/y.txt") if sort == "zip" else said == markdown_of(data, label)
+    )
+
+
+def test_the_child_opens_pictures_and_documents_by_their_own_rules(tmp_path: Path) -> None:
+    assert "Size: 64 x 48" in child_program._text("picture", io.BytesIO(picture()), tmp_path)
+    for sort, data, error in (
+        ("picture", picture()[:40], Unreadable),
+        ("docx", documents.xlsx(), Unreadable),
+        ("docx", documents.docx(before="<!DOCTYPE a [<!ENTITY b 'c'>]>"), Unreadable),
+        (
+            "docx",
+            documents.docx(before="<!DOCTYPE a [<!ENTITY b 'c'>]>".encode("utf-16").decode("latin-1")),
+            Unreadable,
+        ),
+    ):
+        with pytest.raises(error):
+            child_program._text(sort, io.BytesIO(data), tmp_path)
 
 
 # Archives.
