@@ -19,7 +19,12 @@ MARKS = (
 # Control characters that texts hold: tab, line feed, vertical tab, form feed, carriage return, escape, and end of file.
 CONTROLS = bytes(sorted(set(range(32)) - {9, 10, 11, 12, 13, 27, 26}))
 MAX_CONTROLS = 0.002
-CHARSET = re.compile(rb"""(?i)<meta[^>]{0,200}charset\s*=\s*["']?([a-z0-9_-]{1,40})""")
+# Python has codecs that are none of texts, or take no damaged ones: these do.
+CHARSET = re.compile(
+    rb"""(?i)<meta[^>]{0,200}charset\s*=\s*["']?"""
+    rb"((?:windows-|cp)(?:874|125[0-8])|iso-8859-(?:[2-9]|1[013-6])|koi8-[ru]|shift_jis|euc-(?:jp|kr)|gbk|gb2312|gb18030|big5)"
+    rb"(?![a-z0-9_-])"
+)
 
 
 def pieces(file: IO[bytes], size: int = PIECE) -> Iterator[bytes]:
@@ -49,15 +54,9 @@ def encoding_of(file: IO[bytes]) -> str | None:
 
 
 def declared(page: bytes) -> str | None:
-    """What a page says of its encoding, where Python knows it and it is one that reads bytes."""
+    """What a page says of its encoding, where it is one that pages are written in."""
     match = CHARSET.search(page)
-    name = match[1].decode() if match else ""
-    try:
-        # Codecs that are none of texts refuse here.
-        b"".decode(name)
-    except LookupError:
-        return None
-    return name or None
+    return match[1].decode().lower() if match else None
 
 
 def _fed(

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from media.convert import archive, confine, run, simple, texts
+from media.convert import child as child_program
 from media.convert.errors import Busy, ConversionError, Unreadable, Unsupported
 from media.convert.markdown import framed, markdown_of
 from media.convert.sorts import sort_of
@@ -95,10 +96,15 @@ def test_a_table_that_is_too_large_for_one_stays_as_it_is() -> None:
         assert markdown_of(data, "a.csv") == data.decode()
 
 
+CHARSETS = ("cp874", "windows-1255", "iso-8859-16", "koi8-u", "shift_jis", "euc-kr", "gb2312", "GB18030", "big5")
+
+
 def test_a_page_says_its_encoding() -> None:
     page = '<html><meta charset="windows-1251"><p>выдра</p>'.encode("cp1251")
     assert markdown_of(page, "a.html") == "выдра"
-    for charset in ("nonsense", "hex", "rot13"):
+    for charset in CHARSETS:
+        assert markdown_of(f"<meta charset={charset}><p>".encode() + b"caf\xe9\xff\x81", "a.html").startswith("caf")
+    for charset in ("nonsense", "hex", "idna", "undefined", "windows-12512"):
         odd = f'<html><meta charset="{charset}"><p>caf'.encode() + b"\xe9</p>"
         assert markdown_of(odd, "a.html") == "café"
 
@@ -190,6 +196,33 @@ def test_a_picture_says_its_size_and_not_where_it_was_taken() -> None:
     assert "Size: 30 x 20" in text
     assert "Make: Otterflex" in text
     assert "47" not in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "label"), [("html", "g.html"), ("notebook", "h.ipynb"), ("table", "f.csv"), ("zip", "i.zip")]
+)
+def test_the_child_does_what_its_rooms_do(sort: str, label: str, tmp_path: Path) -> None:
+    data = documents.simple()[label]
+    said = child_program._text(sort, io.BytesIO(data), tmp_path)
+    assert (
+        markdown_of(data, label).startswith("<!-- File: x/y.txt") if sort == "zip" else said == markdown_of(data, label)
+    )
+
+
+def test_the_child_opens_pictures_and_documents_by_their_own_rules(tmp_path: Path) -> None:
+    assert "Size: 64 x 48" in child_program._text("picture", io.BytesIO(picture()), tmp_path)
+    for sort, data, error in (
+        ("picture", picture()[:40], Unreadable),
+        ("docx", documents.xlsx(), Unreadable),
+        ("docx", documents.docx(before="<!DOCTYPE a [<!ENTITY b 'c'>]>"), Unreadable),
+        (
+            "docx",
+            documents.docx(before="<!DOCTYPE a [<!ENTITY b 'c'>]>".encode("utf-16").decode("latin-1")),
+            Unreadable,
+        ),
+    ):
+        with pytest.raises(error):
+            child_program._text(sort, io.BytesIO(data), tmp_path)
 
 
 # Archives.
