@@ -93,8 +93,9 @@ class Engine:
         return self.place
 
     def stop(self) -> None:
-        """Ends the child, and lets the port go."""
+        """Ends the child, and lets the port go. Port and key stay in the file, for whoever starts it next."""
         self._let_go()
+        self._now(LOADING)
         self._socket.close()
 
     def _now(self, state: str, problem: str = "", pause: float = 0.0) -> None:

@@ -142,6 +142,8 @@ def test_it_serves_and_is_kept_alive_until_the_gateway_ends(start: Start) -> Non
     third = ready(gateway, but=second["pid"])
     assert gateway.stop() == 0
     until(lambda: not runs(third["pid"]), "it ends with the gateway", 3)
+    asked = gateway.manage("provider", "test", "local")
+    assert (asked.returncode, "not running" in asked.stderr) == (1, True)
 
 
 def test_another_file_and_another_use_mean_another_process(start: Start) -> None:
