@@ -22,6 +22,8 @@ from tests.support.dialects import PROTOCOLS, ObligingProvider, embeds
 from tests.support.dialects.openai import vector_of
 from tests.support.tap import Tap, check_all
 
+# The first one waits for a server to start.
+pytestmark = pytest.mark.timeout(120)
 QUESTION = "What is the weather in Oslo?"
 WEATHER: dict[str, Any] = {"type": "function", "strict": False, **core.WEATHER["function"]}
 NAMED: Any = {"type": "function", "name": "get_weather"}
