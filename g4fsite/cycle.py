@@ -56,6 +56,7 @@ class Cycle(RequestResponseCycle):
     requests sent at once on one connection each has its own.
     """
 
+    task: asyncio.Task[None]
     # What most requests never change lies with the class: uvicorn's own `__init__` sets it for each.
     logger = logging.getLogger("uvicorn.error")
     disconnected = False

@@ -152,6 +152,11 @@ class DeadlineProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     def _is_upgraded(self) -> bool:
         return self.ws_protocol_class is not None and self.parser.should_upgrade() and self._should_upgrade()
 

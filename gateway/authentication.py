@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from io import BytesIO
 from typing import Any
@@ -27,7 +28,7 @@ from gateway.snapshot import KeyPolicy, Snapshot, store
 
 Headers = Iterable[tuple[bytes, bytes]]
 MAX_KEY_BYTES = 1024
-KEY_HEADERS = (b"g4f-api-key", b"x-api-key")
+KEY_HEADERS = frozenset((b"g4f-api-key", b"x-api-key"))
 BLANK = ord(" ")
 # Of this process alone, made anew at every start.
 QUICK_KEY = secrets.token_bytes(32)
@@ -86,7 +87,7 @@ def credential_in(headers: Headers) -> bytes | None:
 def _usual_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     """What `credential_in` finds where one key alone was sent as nearly all clients do; None: ask it."""
     sent = headers.get(b"authorization")
-    if sent is None or not sent.startswith(b"Bearer ") or any(map(headers.__contains__, KEY_HEADERS)):
+    if sent is None or not sent.startswith(b"Bearer ") or not KEY_HEADERS.isdisjoint(headers):
         return None
     key = sent[7:]
     return key if BLANK not in key and 0 < len(key) <= MAX_KEY_BYTES else None
@@ -152,15 +153,23 @@ def scope_address(scope: dict[str, Any]) -> str:
     return client_address(str(peer), forwarded.decode("latin-1"))
 
 
-async def authenticate_scope(scope: dict[str, Any]) -> Principal:
-    """The ASGI door. A key costs a digest and a look-up; only a browser session asks the database."""
+def principal_by_key(scope: dict[str, Any]) -> Principal | None:
+    """Who sent an API key; None where none was sent. It costs a digest and a look-up."""
     # Where no header came twice the edge has them by name.
     seen = scope.get("g4f.headers")
     key = _usual_key(seen) if seen is not None else None
     if key is None:
         key = credential_in(scope["headers"])
-    if key is not None:
-        return principal_for(key, scope["path"], lambda: scope_address(scope))
+        if key is None:
+            return None
+    return principal_for(key, scope["path"], partial(scope_address, scope))
+
+
+async def authenticate_scope(scope: dict[str, Any]) -> Principal:
+    """The ASGI door. Only a browser session asks the database."""
+    principal = principal_by_key(scope)
+    if principal is not None:
+        return principal
     if any(name == b"cookie" for name, _ in scope["headers"]):
         principal = await sync_to_async(_session_principal)(scope)
         if principal:

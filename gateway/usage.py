@@ -195,6 +195,8 @@ class Tally:
 
     def _priced(self) -> tuple[int | None, int | None]:
         """The last attempt's price, and what all attempts cost by their own; no cost where one of them has none."""
+        if not self._lost and self.usage is not None:
+            return cost_of(self.target.prices if self.target else (), self.usage, self._created)
         parts = [(price_id, cost) for _, price_id, cost in self._lost]
         if self.usage is not None:
             parts.append(cost_of(self.target.prices if self.target else (), self.usage, self._created))

@@ -28,7 +28,9 @@ STREAM_HEADERS = [
 
 
 class Connection(Protocol):
-    """What our server puts into a request's scope as `g4f.connection`."""
+    """What our server puts into a request's scope as `g4f.connection`. `task` is the one that answers it."""
+
+    task: asyncio.Task[None]
 
     def watch(self, left: Callable[[], None] | None) -> None:
         """From now on `left` is called, once, when the caller closes; at once if that has happened."""
@@ -84,12 +86,13 @@ class Exchange:
         self._send = send
         self.connection: Connection | None = scope.get("g4f.connection")
 
+    def arrived(self) -> bytes | None:
+        """The whole body, where it came with its head; None: wait for `body`."""
+        arrived: Callable[[], bytes | None] | None = self.scope.get("g4f.body")
+        return None if arrived is None else arrived()
+
     async def body(self) -> bytes:
         """The whole body. The edge bounds its size and time; raises ClientLeft when it never ends."""
-        arrived: Callable[[], bytes | None] | None = self.scope.get("g4f.body")
-        body = None if arrived is None else arrived()
-        if body is not None:
-            return body
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             return message.get("body", b"")  # type: ignore[no-any-return]
@@ -220,12 +223,13 @@ class Watch:
     task waits for the message."""
 
     def __init__(self, exchange: Exchange) -> None:
-        task = asyncio.current_task()
+        self._exchange = exchange
+        self._connection = exchange.connection
+        # Asking asyncio is a system call.
+        task = asyncio.current_task() if self._connection is None else self._connection.task
         assert task is not None
         self.loop = task.get_loop()
         self._task = task
-        self._exchange = exchange
-        self._connection = exchange.connection
         self._watcher: asyncio.Task[None] | None = None
 
     def _leave(self) -> None:

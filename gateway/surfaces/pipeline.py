@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from gateway import relay
 from gateway.answer_cache import Source
 from gateway.answer_cache import answers as kept_answers
-from gateway.authentication import Principal, authenticate_scope
+from gateway.authentication import Principal, authenticate_scope, principal_by_key
 from gateway.breaker import breaker
 from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, ServerStopping
@@ -145,7 +145,10 @@ class Surface:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         try:
-            await self._respond(exchange)
+            if scope["method"] == "POST":
+                await self._ask(exchange)
+            else:
+                await self._tell_methods(exchange)
         except GatewayError as error:
             await self._refuse(exchange, error)
         except ClientLeft:
@@ -161,24 +164,24 @@ class Surface:
         headers = [*JSON_HEADERS, *self.error_headers(error), *exchange.limit_headers]
         await exchange.reply(error.status, headers, self.error_body(error))
 
-    async def _respond(self, exchange: Exchange) -> None:
+    async def _tell_methods(self, exchange: Exchange) -> None:
         scope = exchange.scope
         if scope["method"] == "OPTIONS":
             await exchange.reply(204, [(b"allow", b"POST, OPTIONS")], b"")
             return
-        if scope["method"] != "POST":
-            error = method_not_allowed(scope["method"], "POST")
-            note(scope, error)
-            await exchange.reply(405, [*JSON_HEADERS, (b"allow", b"POST, OPTIONS")], self.error_body(error))
-            return
-        await self._ask(exchange)
+        error = method_not_allowed(scope["method"], "POST")
+        note(scope, error)
+        await exchange.reply(405, [*JSON_HEADERS, (b"allow", b"POST, OPTIONS")], self.error_body(error))
 
     async def _ask(self, exchange: Exchange) -> None:
         scope = exchange.scope
-        principal = await authenticate_scope(scope)
+        principal = principal_by_key(scope) or await authenticate_scope(scope)
         if self.read is None:
             exchange.check_json()
-            chat = self.parse(await exchange.body(), scope["url_route"]["kwargs"])
+            body = exchange.arrived()
+            if body is None:
+                body = await exchange.body()
+            chat = self.parse(body, scope["url_route"]["kwargs"])
         else:
             chat = await self.read(exchange, scope["url_route"]["kwargs"])
         targets = targets_of(store.current, chat, principal, self.operation)
