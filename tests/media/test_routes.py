@@ -352,16 +352,18 @@ class TestLargeFiles:
             connection = socket.create_connection((url.hostname or "", url.port or 0))
             connection.sendall(head)
             idle.append(connection)
-        begun = time.monotonic()
-        answer = get(f"/media/{stored.name}")
-        assert len(answer.content) == stored.size
-        assert time.monotonic() - begun < 5
-        for connection in idle:
-            assert connection.recv(12) == b"HTTP/1.1 200"
-        # Those that read from the disk, and none for each reader.
-        assert threading.active_count() - threads < 30
-        for connection in idle:
-            connection.close()
+        try:
+            begun = time.monotonic()
+            answer = get(f"/media/{stored.name}")
+            assert len(answer.content) == stored.size
+            assert time.monotonic() - begun < 5
+            for connection in idle:
+                assert connection.recv(12) == b"HTTP/1.1 200"
+            # Those that read from the disk, and none for each reader.
+            assert threading.active_count() - threads < 30
+        finally:
+            for connection in idle:
+                connection.close()
 
     def test_a_file_whose_bytes_are_gone_is_404(self, get: Any, text: StoredFile) -> None:
         from django.core.files.storage import default_storage
