@@ -21,6 +21,7 @@ from gateway import operations
 from gateway.adapters import ADAPTERS
 from gateway.admin.fields import PairsField, TolerantForm
 from gateway.discovery import DiscoveryFailed
+from gateway.engines.extras import missing_speech
 from gateway.models import Credential, Provider
 from gateway.models.providers import check_headers
 from gateway.network import check_base_url
@@ -295,6 +296,8 @@ class ProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         fresh = Provider.objects.get(pk=row.pk)
         if fresh.auth_style == Provider.Auth.NONE and fresh.credentials.exists():
             messages.warning(request, f"{fresh} sends no credential, because its auth style is “None”.")
+        elif fresh.adapter == "local" and not fresh.gguf and (missing := missing_speech()):
+            messages.warning(request, f"{fresh}: {missing}")
         elif fresh.enabled and (wrong := credential_state(fresh)):
             messages.warning(request, f"{fresh}: {wrong.word.lower()}. {wrong.detail}".strip())
 

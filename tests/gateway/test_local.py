@@ -64,6 +64,10 @@ def test_the_admin_says_why_a_file_cannot_run(charlie: User, client: Client, tmp
     settings.LOCAL_ENGINE_PYTHON = "/usr/bin/false"
     assert "EXTRAS=local" in refused(gguf=str(model))
     assert not Provider.objects.exists()
+    # Speech may be installed later; what is missing is said.
+    saved = client.post(reverse("admin:gateway_provider_add"), form(), follow=True)
+    assert "Speech is not installed" in saved.content.decode()
+    assert Provider.objects.get().name == "Mine"
     settings.LOCAL_ENGINE_PYTHON = "/nowhere/python"
     assert "EXTRAS=local" in problem_with(str(model))
 
