@@ -90,6 +90,7 @@ class Surface:
 
     name: str
     operation = "chat"
+    method = "POST"
     read: Read | None = None
     # Whether its answers may be given again: where all that an answer depends on is in its request's body and fields.
     gives_again = False
@@ -145,7 +146,7 @@ class Surface:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         try:
-            if scope["method"] == "POST":
+            if scope["method"] == self.method:
                 await self._ask(exchange)
             else:
                 await self._tell_methods(exchange)
@@ -165,13 +166,13 @@ class Surface:
         await exchange.reply(error.status, headers, self.error_body(error))
 
     async def _tell_methods(self, exchange: Exchange) -> None:
-        scope = exchange.scope
+        scope, allow = exchange.scope, (b"allow", f"{self.method}, OPTIONS".encode())
         if scope["method"] == "OPTIONS":
-            await exchange.reply(204, [(b"allow", b"POST, OPTIONS")], b"")
+            await exchange.reply(204, [allow], b"")
             return
-        error = method_not_allowed(scope["method"], "POST")
+        error = method_not_allowed(scope["method"], self.method)
         note(scope, error)
-        await exchange.reply(405, [*JSON_HEADERS, (b"allow", b"POST, OPTIONS")], self.error_body(error))
+        await exchange.reply(405, [*JSON_HEADERS, allow], self.error_body(error))
 
     async def _ask(self, exchange: Exchange) -> None:
         scope = exchange.scope

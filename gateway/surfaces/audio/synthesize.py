@@ -13,9 +13,7 @@ from gateway.snapshot import store
 from gateway.surfaces.audio.parser import speech_of
 from gateway.surfaces.audio.speech import Speech
 from gateway.surfaces.exchange import Exchange, Scope
-from gateway.surfaces.openai.errors import method_not_allowed
 from gateway.surfaces.openai.parser import missing
-from gateway.surfaces.pipeline import JSON_HEADERS, note
 from gateway.usage import Tally
 
 WEEK = 604_800
@@ -35,22 +33,11 @@ MAX_FIELDS = 50
 
 class Synthesize(Speech):
     name = "synthesize"
+    method = "GET"
 
     def sound_headers(self) -> list[tuple[bytes, bytes]]:
         # The same text sounds the same: a page that reads aloud again need not ask again.
         return [(b"cache-control", b"private, max-age=%d" % WEEK), (b"x-accel-buffering", b"no")]
-
-    async def _respond(self, exchange: Exchange) -> None:
-        scope = exchange.scope
-        if scope["method"] == "OPTIONS":
-            await exchange.reply(204, [(b"allow", b"GET, OPTIONS")], b"")
-            return
-        if scope["method"] != "GET":
-            error = method_not_allowed(scope["method"], "GET")
-            note(scope, error)
-            await exchange.reply(405, [*JSON_HEADERS, (b"allow", b"GET, OPTIONS")], self.error_body(error))
-            return
-        await self._ask(exchange)
 
     async def _ask(self, exchange: Exchange) -> None:
         scope = exchange.scope

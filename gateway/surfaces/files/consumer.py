@@ -46,17 +46,20 @@ class Files(OpenAISurface):
     name = "files"
     allowed: tuple[str, ...] = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 
-    async def _respond(self, exchange: Exchange) -> None:
+    async def _tell_methods(self, exchange: Exchange) -> None:
         method = exchange.scope["method"]
         allow = [(b"allow", ", ".join(self.allowed).encode())]
         if method not in self.allowed:
             error = method_not_allowed(method, ", ".join(self.allowed[:-1]))
             note(exchange.scope, error)
             await exchange.reply(405, [*JSON_HEADERS, *allow], self.error_body(error))
-            return
-        if method == "OPTIONS":
+        elif method == "OPTIONS":
             await exchange.reply(204, allow, b"")
-            return
+        else:
+            await self._ask(exchange)
+
+    async def _ask(self, exchange: Exchange) -> None:
+        method = exchange.scope["method"]
         principal = await authenticate_scope({**exchange.scope, "path": "/backend-api/v2/files"})
         if principal.user_id is None:
             raise NotAuthenticated("Files belong to a user: send an API key as `Authorization: Bearer KEY`.")
@@ -105,6 +108,7 @@ class Files(OpenAISurface):
 class FilesStream(Files):
     """The same as server-sent events, whatever Accept says."""
 
+    method = "GET"
     allowed = ("GET", "HEAD", "OPTIONS")
 
     def _is_streamed(self, scope: Scope) -> bool:
