@@ -382,9 +382,19 @@ def test_odd_methods_names_and_ids(ann: Person) -> None:
 
 
 def test_a_key_for_another_door_is_refused(gateway: LiveGateway, ann: Person) -> None:
-    key = gateway.make_key(ann.user, "narrow", surfaces=["v1"])
-    for path in (f"{BASE}/b", "/files/b"):
-        refused(gateway.http.get(path, headers=gateway.auth(key)), 403, "surface_not_allowed")
+    ann.put("b", ("c.png", picture()))
+    [own] = store_of(ann, "drawn.png")
+    files = ("/files/b/media/c.png", "/files/b/thumbnail/c.png", "/search/image")
+    for surface in ("v1", "api"):
+        headers = gateway.auth(gateway.make_key(ann.user, surface, surfaces=[surface]))
+        for path in (f"{BASE}/b", "/files/b", "/files/b/stream", *files):
+            refused(gateway.http.get(path, headers=headers), 403, "surface_not_allowed")
+        # What was drawn is told as such an address.
+        for place in ("media", "images", "thumbnail"):
+            assert gateway.http.get(f"/{place}/{own.name}", headers=headers).status_code == 200
+    headers = gateway.auth(gateway.make_key(ann.user, "backend", surfaces=["backend"]))
+    for path in (f"{BASE}/b", "/files/b", f"/media/{own.name}", *files):
+        assert gateway.http.get(path, headers=headers).status_code in (200, 302)
 
 
 # Addresses.

@@ -67,7 +67,7 @@ class Files(OpenAISurface):
 
     async def _ask(self, exchange: Exchange) -> None:
         method = exchange.scope["method"]
-        principal = await authenticate_scope({**exchange.scope, "path": "/backend-api/v2/files"})
+        principal = await authenticate_scope(exchange.scope)
         if principal.user_id is None:
             raise NotAuthenticated("Files belong to a user: send an API key as `Authorization: Bearer KEY`.")
         label = exchange.scope["url_route"]["kwargs"]["bucket"]
