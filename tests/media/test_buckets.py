@@ -523,7 +523,11 @@ def test_media_are_served_to_their_owner_alone(ann: Person, ben: Person, gateway
         )
         refused(stranger, 401, "invalid_api_key")
     refused(ann.ask("GET", "/files/b/media/a.txt"), 404, "file_not_found")
-    assert ann.ask("GET", "/files/b/other/c%20d.png").status_code == 404
+    for method in ("GET", "HEAD"):
+        odd = ann.ask(method, "/files/b/other/c%20d.png")
+        assert odd.status_code == 400
+    assert refused(ann.ask("GET", "/files/b/other/c%20d.png"), 400, "invalid_value")["message"] == "Invalid file type."
+    assert gateway.http.get("/files/b/other/c%20d.png").status_code == 401
     ann.put("b", ("c d.png", picture(size=(30, 30))))
     assert ann.ask("GET", "/files/b/media/c%20d.png", headers={"if-none-match": etag}).status_code == 200
 
