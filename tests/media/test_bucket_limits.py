@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +16,11 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 
+from gateway.live import answers as live_answers
 from gateway.models import ApiKey
 from media.models import Bucket
-from tests.support.gateway import LiveGateway
+from tests.support.gateway import LiveGateway, raw_request
+from tests.support.provider import ScriptedProvider
 
 BASE = "/backend-api/v2/files"
 pytestmark = pytest.mark.usefixtures("_own_folder")
@@ -167,6 +169,103 @@ def test_an_upload_whose_key_is_revoked_leaves_nothing(gateway: LiveGateway, ali
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 401")
     assert Bucket.objects.count() == 0
+
+
+def chat(gateway: LiveGateway, key: str, **more: Any) -> httpx.Response:
+    body = {"model": "scripted", "messages": [{"role": "user", "content": [{"bucket_id": "b"}]}], **more}
+    return gateway.http.post("/v1/chat/completions", json=body, headers=gateway.auth(key))
+
+
+def test_nothing_is_fetched_for_a_chat_beyond_its_limit(
+    gateway: LiveGateway, provider: ScriptedProvider, alice: User, site: Site
+) -> None:
+    gateway.add_provider(provider)
+    put_site(gateway, gateway.make_key(alice, "free"), site)
+    one = gateway.make_key(alice, "one", requests_per_minute=1)
+    assert gateway.http.get(f"{BASE}/none", headers=gateway.auth(one)).status_code == 404
+    for stream in (False, True):
+        refused(chat(gateway, one, stream=stream))
+    assert (site.asked, provider.requests) == ([], [])
+
+
+def test_nothing_is_fetched_for_an_edit_beyond_its_limit(
+    gateway: LiveGateway, provider: ScriptedProvider, alice: User, site: Site
+) -> None:
+    gateway.add_provider(provider)
+    site.go.set()
+    one = gateway.auth(gateway.make_key(alice, "one", requests_per_minute=1))
+    body = {"model": "scripted", "prompt": "x", "images": [{"image_url": f"{site.url}/a.png"}]}
+    answer = gateway.http.post("/v1/images/edits", json=body, headers=one)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_image_url")
+    assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    assert site.asked == ["/a.png"]
+    refused(gateway.http.post("/v1/images/edits", json=body, headers=one))
+    assert site.asked == ["/a.png"]
+
+
+def test_a_stream_says_that_it_waits_for_what_is_fetched(
+    gateway: LiveGateway, provider: ScriptedProvider, alice: User, site: Site, settings: Any
+) -> None:
+    settings.HEARTBEAT_SECONDS = 0.2
+    gateway.add_provider(provider)
+    key = gateway.make_key(alice, "one", requests_per_minute=5)
+    put_site(gateway, key, site)
+    threading.Timer(1, site.go.set).start()
+    answer = chat(gateway, key, stream=True)
+    assert answer.status_code == 200
+    assert answer.text.startswith(": waiting\n\n")
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert answer.headers["x-ratelimit-remaining-requests"] == "3"
+    assert "words" in provider.requests[-1].json["messages"][0]["content"][0]["text"]
+
+
+def test_what_goes_wrong_after_the_wait_is_told_in_the_stream(
+    gateway: LiveGateway, provider: ScriptedProvider, alice: User, site: Site, settings: Any
+) -> None:
+    settings.HEARTBEAT_SECONDS = 0.2
+    gateway.add_provider(provider)
+    key = gateway.make_key(alice)
+    put_site(gateway, key, site)
+    threading.Timer(1, site.go.set).start()
+    messages = [{"role": "user", "content": [{"bucket_id": "b"}, {"bucket_id": "none"}]}]
+    answer = chat(gateway, key, stream=True, messages=messages)
+    assert answer.status_code == 200
+    assert answer.text.startswith(": waiting\n\n")
+    last = answer.text.strip().split("\n\n")[-1]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "bucket_not_found"
+    assert chat(gateway, key, stream=True, messages=messages).status_code == 404
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize("how", ["leaves", "is revoked"])
+def test_nobody_is_asked_for_a_caller_who_is_gone(
+    gateway: LiveGateway, provider: ScriptedProvider, alice: User, site: Site, how: str
+) -> None:
+    gateway.add_provider(provider)
+    key = gateway.make_key(alice, "reader")
+    put_site(gateway, key, site)
+    body = {"model": "scripted", "messages": [{"role": "user", "content": [{"bucket_id": "b"}]}]}
+    connection = raw_request(gateway.url, key, body)
+    assert site.came.wait(10)
+    wait_until(lambda: len(live_answers) == 1)
+    if how == "leaves":
+        connection.close()
+    else:
+        ApiKey.objects.get(name="reader").revoke()
+        connection.settimeout(6)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401")
+        connection.close()
+    wait_until(lambda: len(live_answers) == 0)
+    site.go.set()
+    time.sleep(0.5)
+    assert provider.requests == []
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 6
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
