@@ -40,8 +40,8 @@ Cost = Callable[[Usage], float | None]
 
 # Instead of `parse`, where a body is not JSON. Raises BadRequest and ClientLeft.
 Read = Callable[[Exchange, dict[str, Any]], Awaitable[ChatRequest]]
-# After the body was read and a model found, and before limits: what the store adds to a request is part of its estimate.
-# Only for that; what is fetched or converted is attached. Raises GatewayError.
+# After the body was read and a model found: may change the request. Before limits, because what a store adds to the
+# messages counts in the estimate; so it must be cheap: what is fetched or converted is attached. Raises GatewayError.
 Prepare = Callable[[ChatRequest, Principal], Awaitable[None]]
 
 
