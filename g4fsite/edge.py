@@ -193,8 +193,9 @@ class Edge:
             )
         finally:
             self._under_way -= 1
-            # Else it and the response would keep each other until the collector comes.
+            # Else they, the response and the scope would keep each other until the collector comes.
             scope.pop("g4f.whole", None)
+            scope.pop("g4f.body", None)
 
     def _check(self, scope: Scope, body: Body) -> None:
         path = scope["path"]

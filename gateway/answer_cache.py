@@ -233,6 +233,9 @@ class Keeping:
         target = tally.target
         if target is None or not (self._by_key or target.caches) or not is_whole(events):
             return
+        # What is too large is not written out first: that would hold everybody up.
+        if sum(map(_size, events)) > _most():
+            return
         data = Kept.written(self._name, target.model_id, events)
         if data is not None and len(data) <= _most():
             self._answers.put(self._name, self._owner, data)
@@ -244,7 +247,7 @@ def _most() -> int:
 
 def _size(event: Event) -> int:
     """About what it takes."""
-    return len(event.data) if isinstance(event, RawChunks) else 40 + len(getattr(event, "text", "") or "")
+    return 40 + len(getattr(event, "data", "")) + len(getattr(event, "text", "") or "")
 
 
 def _joined(events: list[Event]) -> list[Event]:

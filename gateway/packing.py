@@ -40,6 +40,8 @@ NAMES = {name: tuple(field.name for field in fields(kind)) for name, kind in KIN
 PREFIX = re.compile(r"[A-Za-z]{1,20}[-_]")
 # Ends that say that an answer is not what the model would have said.
 UNSOUND = {None, "", "error", "content_filter", "refusal", "pause_turn"}
+# How such an end is spelled in pieces that passed as bytes. A text that says so is not kept either; that harms nobody.
+FILTERED = (b'"content_filter"', b'"pause_turn"', b'"stop_reason":"refusal"', b'"finish_reason":"error"')
 
 
 def is_whole(events: Sequence[Event]) -> bool:
@@ -54,6 +56,8 @@ def _reasons(event: Event) -> Iterator[Any]:
             yield reason
         case RawClosing(finish):
             yield from _choices(finish or {"choices": [{}]})
+        case RawChunks(data):
+            yield from _unsound(data)
         case RawReply(_, body) if "choices" in body:
             yield from _choices(body)
         case RawReply(_, body) if body.get("type") == "message":
@@ -63,8 +67,16 @@ def _reasons(event: Event) -> Iterator[Any]:
 
 
 def _choices(body: dict[str, Any]) -> Iterator[Any]:
-    for choice in body["choices"]:
-        yield _hashable(choice.get("finish_reason"))
+    """One None for what is no list of choices: a provider may answer anything."""
+    choices = body["choices"]
+    for choice in choices if isinstance(choices, list) else [None]:
+        yield _hashable(choice.get("finish_reason")) if isinstance(choice, dict) else None
+
+
+def _unsound(data: bytes) -> Iterator[Any]:
+    """Of several answers in one stream all but the last end among the pieces."""
+    if any(reason in data for reason in FILTERED):
+        yield "content_filter"
 
 
 def _hashable(reason: Any) -> Any:
@@ -122,7 +134,7 @@ def _renewed(frame: bytes, fresh: Fresh) -> bytes:
 
 
 class Fresh:
-    """What a new answer has of its own: ids with the beginnings of the old ones, and the time."""
+    """What a new answer has of its own: ids with the beginnings of the old ones, the time, and that nobody paid."""
 
     def __init__(self) -> None:
         self._token = os.urandom(14).hex()
@@ -135,6 +147,8 @@ class Fresh:
             found["id"] = (beginning[0] if beginning else "") + self._token
         if isinstance(body.get("created"), int):
             found["created"] = self._created
+        if isinstance(body.get("usage"), dict) and "cost" in body["usage"]:
+            found["usage"] = {**body["usage"], "cost": 0}
         if isinstance(body.get("message"), dict) and body.get("type") == "message_start":
             found["message"] = self.put(body["message"])
         return found

@@ -15,12 +15,14 @@ import io
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 REFUSED = 3
+PR_SET_PDEATHSIG = 1
 # espeak-ng's speak_lib.h.
 SYNCHRONOUS, DONT_EXIT, UTF8, BY_CHARACTER, RATE = 2, 0x8000, 1, 1, 1
 USUAL_RATE = 175
@@ -173,18 +175,23 @@ def recording(data: bytes) -> tuple[bytes, float]:
     except (soundfile.LibsndfileError, RuntimeError):
         refuse("file", "The recording cannot be read: wav, mp3, flac and ogg can.")
     parts.append(converter.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
-    return with_noise(np.concatenate(parts)), seconds
+    return with_noise(parts), seconds
 
 
-def with_noise(wave: Any) -> bytes:
+def with_noise(parts: list[Any]) -> bytes:
     """As 16-bit samples, loud enough, over the quiet noise of a room: the model knows no silence without it, and hears
-    wrong words in sound that was made by a computer."""
+    wrong words in sound that was made by a computer. Part by part: hours of it fit into MEMORY_BYTES."""
     import numpy as np
 
-    peak = float(np.abs(wave).max(initial=0))
+    peak = max(float(np.abs(part).max(initial=0)) for part in parts)
     gain = min(LOUD / peak, MAX_GAIN) if 0 < peak < LOUD else 1.0
-    noise = np.random.default_rng(1).normal(0, NOISE, len(wave))
-    return bytes(np.clip(wave * gain * 32767 + noise, -32768, 32767).astype("<i2").tobytes())
+    random = np.random.default_rng(1)
+
+    def noisy(part: Any) -> bytes:
+        noise = random.standard_normal(len(part), dtype=np.float32) * NOISE
+        return bytes(np.clip(part * (gain * 32767) + noise, -32768, 32767).astype("<i2").tobytes())
+
+    return b"".join(map(noisy, parts))
 
 
 def parts_of(pcm: bytes) -> Iterator[tuple[float, bytes]]:
@@ -226,7 +233,16 @@ def listen(wanted: dict[str, Any], data: bytes, out: Any) -> None:
     out.write(json.dumps({"duration": round(seconds, 3), "segments": segments, "words": words}).encode())
 
 
+def die_with(parent: int) -> None:
+    """Linux kills this process with its parent, also while it computes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def main() -> None:
+    die_with(int(sys.argv[1]))
     # The folder of this file holds modules of ours, which are nobody's business here.
     sys.path.pop(0)
     for kind, amount in ((resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_AS, MEMORY_BYTES)):
@@ -240,7 +256,10 @@ def main() -> None:
     if wanted["do"] == "speak":
         speak(wanted, out)
     else:
-        listen(wanted, sys.stdin.buffer.read(), out)
+        try:
+            listen(wanted, sys.stdin.buffer.read(), out)
+        except MemoryError:
+            refuse("file", "The recording is too long.")
     out.flush()
     # espeak-ng's own threads are not waited for.
     os._exit(0)

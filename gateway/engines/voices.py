@@ -44,6 +44,7 @@ async def run(wanted: Mapping[str, Any], data: bytes = b"") -> bytes:
         process = await asyncio.create_subprocess_exec(
             settings.LOCAL_ENGINE_PYTHON,
             str(SCRIPT),
+            str(os.getpid()),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,

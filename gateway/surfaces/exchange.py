@@ -154,11 +154,6 @@ class Exchange:
         self._last_sent = self._loop.time()
         self._beat = self._loop.call_later(settings.HEARTBEAT_SECONDS, self._check_silence)
 
-    def expect_bytes(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """As `expect_stream`, of what no comment may come between."""
-        self._loop = asyncio.get_running_loop()
-        self._stream_headers = headers
-
     def wrote(self, data: bytes) -> bool:
         """Part of a stream, sent at once where nothing has to be waited for; False: `write` it."""
         if not self.started or self._sending or self.connection is None or not self.connection.part(data):

@@ -423,6 +423,29 @@ def test_what_cannot_be_written_is_not_kept() -> None:
     assert packing.packed([TextDelta("a"), Failed(ValueError())]) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("choices", [None, 5, [None], ["x"], [{"finish_reason": ["stop"]}], []])
+def test_an_answer_of_odd_choices_is_not_whole(choices: Any) -> None:
+    assert not packing.is_whole([RawReply(b"{}", {"choices": choices, "data": []})])
+
+
+def test_one_filtered_answer_of_two_spoils_their_stream() -> None:
+    def piece(index: int, reason: str) -> bytes:
+        body = {"choices": [{"index": index, "delta": {}, "finish_reason": reason}]}
+        return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+    end = RawClosing({"choices": [{"index": 1, "finish_reason": "stop"}]}, piece(1, "stop"), None, b"")
+    assert packing.is_whole([RawChunks(piece(0, "length")), end])
+    assert not packing.is_whole([RawChunks(piece(0, "content_filter")), end])
+
+
+def test_nobody_pays_twice() -> None:
+    data = packing.packed([RawReply(b'{"usage":{"total_tokens":3,"cost":0.25}}', {})])
+    assert data is not None
+    (found,) = packing.unpacked(data)
+    assert isinstance(found, RawReply)
+    assert found.body["usage"] == {"total_tokens": 3, "cost": 0}
+
+
 def test_only_surfaces_that_say_so_give_answers_again() -> None:
     def below(kind: type[Surface]) -> set[type[Surface]]:
         return {kind}.union(*map(below, kind.__subclasses__()))

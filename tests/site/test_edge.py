@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 from pytest_django import Settings
 
 from g4fsite import edge
+from g4fsite.cycle import Cycle
 from tests.support.gateway import LiveGateway
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
@@ -70,6 +72,22 @@ def test_every_answer_has_an_id_and_is_not_kept(demo: LiveGateway, door: tuple[s
         assert int(response.headers["openai-processing-ms"]) >= 0
         ids.add(response.headers["x-request-id"])
     assert len(ids) == 2
+
+
+def test_a_request_that_is_over_leaves_nothing_to_the_collector(demo: LiveGateway) -> None:
+    """Circles of objects would pile up until it comes, with the callers' keys in them."""
+    headers = demo.auth()
+    assert demo.http.post("/v1/chat/completions", headers=headers, json=CHAT).status_code == 200
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            demo.http.post("/v1/chat/completions", headers=headers, json=CHAT)
+        left = [found for found in gc.get_objects() if type(found) is Cycle]
+    finally:
+        gc.enable()
+    # The last one of each connection that is open.
+    assert len(left) <= 3
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1@evil.example", ""])

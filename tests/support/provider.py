@@ -107,10 +107,12 @@ class ScriptedProvider:
     def chats(self) -> list[Recorded]:
         return [request for request in self.requests if request.path.split("?")[0].endswith("/chat/completions")]
 
-    def wait_for(self, count: int, timeout: float = 5, path: str = "/chat/completions") -> Recorded:
+    def wait_for(self, count: int, timeout: float = 5, path: str | None = None) -> Recorded:
         """The `count`th request for the path, chats if none is named, as soon as it has arrived."""
 
         def arrived() -> list[Recorded]:
+            if path is None:
+                return self.chats
             return [request for request in self.requests if request.path.split("?")[0].endswith(path)]
 
         with self._arrived:

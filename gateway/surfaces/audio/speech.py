@@ -116,7 +116,7 @@ class Speech(OpenAISurface):
                     continue
                 if not exchange.started:
                     kind = (b"content-type", encoder.mime_type.encode())
-                    exchange.expect_bytes([kind, *self.sound_headers(), *self.answer_headers(exchange, chat)])
+                    exchange.begin([kind, *self.sound_headers(), *self.answer_headers(exchange, chat)])
                 if not exchange.wrote(data):
                     await exchange.write(data)
         tally.usage = encoder.usage

@@ -138,4 +138,5 @@ def test_it_makes_and_edits_pictures(gateway: LiveGateway, provider: ScriptedPro
         provider.on("draws", pictured)
         provider.on("", pictured)
         gateway.add_provider(provider, "draws")
-    assert run(gateway, ["demo" if where == "demo" else "draws"], "images.test.mjs", **given) == 5
+    model = "demo" if where == "demo" else "draws"
+    assert run(gateway, [model], "images.test.mjs", **given, **narrow(gateway)) == 5

@@ -208,7 +208,7 @@ def test_a_missing_end_mark_is_forgiven(client: openai.OpenAI, provider: Scripte
 
 @pytest.mark.parametrize(("method", "path", "status", "code"), [
     ("GET", "/v1/chat/completions", 405, "method_not_supported"),
-    ("POST", "/v1/audio/speech", 404, "unknown_url"),
+    ("POST", "/v1/fine_tuning/jobs", 404, "unknown_url"),
     ("GET", "/v1/nothing/here", 404, "unknown_url"),
 ])  # fmt: skip
 def test_other_paths_have_the_envelope_too(
