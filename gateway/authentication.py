@@ -54,10 +54,13 @@ class Principal:
 ANONYMOUS = Principal(None, "", False)
 
 
+# `/media`, `/images` and `/thumbnail` are none's: answers under each of the doors name addresses there.
+SURFACES = {"v1": "v1", "api": "api", "backend-api": "backend", "files": "backend", "search": "backend"}
+
+
 def surface_of(path: str) -> str:
     """Which door of an API key's scopes a path belongs to; empty for none."""
-    first = path.lstrip("/").split("/", 1)[0]
-    return {"v1": "v1", "api": "api", "backend-api": "backend"}.get(first, "")
+    return SURFACES.get(path.lstrip("/").split("/", 1)[0], "")
 
 
 def credential_in(headers: Headers) -> bytes | None:

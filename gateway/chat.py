@@ -175,7 +175,7 @@ class ChatRequest:
     preferences: Preferences | None = None
     # Models that may answer when `model` does not.
     fallbacks: tuple[str, ...] = ()
-    # There are parts without a type: texts, and buckets whose content has to come in their place.
+    # There are parts without a type: texts, and buckets whose content has to come in their place; or addresses to read.
     attached: bool = False
     # Pictures in the answer are stored and told by their addresses; False: they come whole.
     keep_media: bool = True

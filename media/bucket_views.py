@@ -51,6 +51,14 @@ class BucketThumbnail(OwnView):
         return self.send_own(request, bucket, name)
 
 
+class BucketOther(OwnView):
+    """What stands neither under `media` nor under `thumbnail`."""
+
+    @extend_schema(exclude=True)
+    def get(self, request: Request, bucket: str, kind: str, name: str) -> HttpResponseBase:
+        raise MediaError("Invalid file type.")
+
+
 class Search(OwnView):
     @extend_schema(
         operation_id="search_files",

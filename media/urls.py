@@ -12,5 +12,6 @@ urlpatterns = [
     path("thumbnail/<path:name>", views.Thumbnail.as_view()),
     path("files/<str:bucket>/media/<str:name>", bucket_views.BucketMedia.as_view()),
     path("files/<str:bucket>/thumbnail/<str:name>", bucket_views.BucketThumbnail.as_view()),
+    path("files/<str:bucket>/<str:kind>/<str:name>", bucket_views.BucketOther.as_view()),
     path("search/<path:terms>", bucket_views.Search.as_view()),
 ]

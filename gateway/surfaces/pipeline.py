@@ -40,7 +40,8 @@ Cost = Callable[[Usage], float | None]
 
 # Instead of `parse`, where a body is not JSON. Raises BadRequest and ClientLeft.
 Read = Callable[[Exchange, dict[str, Any]], Awaitable[ChatRequest]]
-# After the body was read and a model found: may change the request. Raises GatewayError.
+# After the body was read and a model found: may change the request. Before limits, because what a store adds to the
+# messages counts in the estimate; so it must be cheap: what is fetched or converted is attached. Raises GatewayError.
 Prepare = Callable[[ChatRequest, Principal], Awaitable[None]]
 
 
@@ -105,7 +106,7 @@ class Surface:
         raise NotImplementedError
 
     async def attach(self, chat: ChatRequest, principal: Principal) -> None:
-        """Puts what buckets hold into a request that is `attached`. Raises GatewayError."""
+        """Fetches what a request that is `attached` names, and puts it there. Raises GatewayError."""
         raise NotImplementedError
 
     def stream_encoder(self, chat: ChatRequest) -> StreamEncoder:
@@ -188,8 +189,6 @@ class Surface:
         targets = targets_of(store.current, chat, principal, self.operation)
         if self.prepare is not None:
             await self.prepare(chat, principal)
-        if chat.attached:
-            await self.attach(chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
         tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
         await self._serve(exchange, principal, chat, targets, tally)
@@ -203,12 +202,14 @@ class Surface:
             live = Live(principal, watch.loop, watch.cut, chat.stream)
             answers.enter(live)
             try:
-                if limits or store.current.attends:
+                if limits or store.current.attends or chat.attached:
                     known = targets
                     if limits or store.current.limits_models:
                         targets = breaker.order(targets)
                         admission, targets = await limiter.admit_somewhere(limits, targets, chat)
                         exchange.limit_headers = limit_headers(admission.standings)
+                    if chat.attached:
+                        await self._attach(exchange, chat, principal)
                     if store.current.keeps_answers and self.gives_again:
                         found = await kept_answers.find(principal, chat, known, tally, self.name)
                         if found is not None:
@@ -220,6 +221,15 @@ class Surface:
                 # Who leaves before usage is known has used what was estimated, as far as anyone knows.
                 if admission is not None and (tally.usage is not None or exchange.cut is None):
                     admission.settle(tally.total())
+
+    async def _attach(self, exchange: Exchange, chat: ChatRequest, principal: Principal) -> None:
+        """What limits estimated without it is settled when the answer has ended."""
+        if chat.stream:
+            exchange.expect_stream([*STREAM_HEADERS, *self.answer_headers(exchange, chat)])
+        try:
+            await self.attach(chat, principal)
+        finally:
+            exchange.stop_beating()
 
     async def _answer(
         self,

@@ -382,9 +382,19 @@ def test_odd_methods_names_and_ids(ann: Person) -> None:
 
 
 def test_a_key_for_another_door_is_refused(gateway: LiveGateway, ann: Person) -> None:
-    key = gateway.make_key(ann.user, "narrow", surfaces=["v1"])
-    for path in (f"{BASE}/b", "/files/b"):
-        refused(gateway.http.get(path, headers=gateway.auth(key)), 403, "surface_not_allowed")
+    ann.put("b", ("c.png", picture()))
+    [own] = store_of(ann, "drawn.png")
+    files = ("/files/b/media/c.png", "/files/b/thumbnail/c.png", "/search/image")
+    for surface in ("v1", "api"):
+        headers = gateway.auth(gateway.make_key(ann.user, surface, surfaces=[surface]))
+        for path in (f"{BASE}/b", "/files/b", "/files/b/stream", *files):
+            refused(gateway.http.get(path, headers=headers), 403, "surface_not_allowed")
+        # What was drawn is told as such an address.
+        for place in ("media", "images", "thumbnail"):
+            assert gateway.http.get(f"/{place}/{own.name}", headers=headers).status_code == 200
+    headers = gateway.auth(gateway.make_key(ann.user, "backend", surfaces=["backend"]))
+    for path in (f"{BASE}/b", "/files/b", f"/media/{own.name}", *files):
+        assert gateway.http.get(path, headers=headers).status_code in (200, 302)
 
 
 # Addresses.
@@ -513,7 +523,11 @@ def test_media_are_served_to_their_owner_alone(ann: Person, ben: Person, gateway
         )
         refused(stranger, 401, "invalid_api_key")
     refused(ann.ask("GET", "/files/b/media/a.txt"), 404, "file_not_found")
-    assert ann.ask("GET", "/files/b/other/c%20d.png").status_code == 404
+    for method in ("GET", "HEAD"):
+        odd = ann.ask(method, "/files/b/other/c%20d.png")
+        assert odd.status_code == 400
+    assert refused(ann.ask("GET", "/files/b/other/c%20d.png"), 400, "invalid_value")["message"] == "Invalid file type."
+    assert gateway.http.get("/files/b/other/c%20d.png").status_code == 401
     ann.put("b", ("c d.png", picture(size=(30, 30))))
     assert ann.ask("GET", "/files/b/media/c%20d.png", headers={"if-none-match": etag}).status_code == 200
 

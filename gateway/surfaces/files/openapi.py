@@ -65,7 +65,7 @@ FORM: Schema = {
 
 def _operation(name: str, summary: str, content: Schema, **more: Any) -> Schema:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    failures = {status: ERRORS[status] for status in ("400", "401", "403", "404") if status in ERRORS}
+    failures = {status: ERRORS[status] for status in ("400", "401", "403", "404", "429") if status in ERRORS}
     failures |= more.pop("failures", {})
     return {
         "operationId": name,

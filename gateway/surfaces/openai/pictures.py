@@ -159,15 +159,15 @@ class Edits(Images):
             exchange.check_json()
             request = parse_edit(await exchange.body(), provider)
             request.base = base_of(exchange.scope)
+            request.attached = True
             return request
         with await read_form(exchange.scope["g4f.content_type"], exchange.chunks(), BOUNDS()) as form:
             return await read_form_off_the_loop(form, provider)
 
-    async def prepare(self, chat: ChatRequest, principal: Principal) -> None:
+    async def attach(self, chat: ChatRequest, principal: Principal) -> None:
         """What is behind addresses is read once it is known that somebody may be asked."""
         request = cast(PictureRequest, chat)
-        if request.sources:
-            request.pictures, request.mask = await _gathered(request)
+        request.pictures, request.mask = await _gathered(request)
 
 
 async def _gathered(request: PictureRequest) -> tuple[tuple[Picture, ...], Picture | None]:
