@@ -249,10 +249,10 @@ def _settle(bucket: Bucket, document: Document, text: str) -> None:
         store.remove(stored)
 
 
-def settle_downloads(bucket: Bucket, document: Document, text: str, failed: Sequence[str]) -> None:
+def settle_downloads(bucket: Bucket, document: Document, collected: downloads.Collected) -> None:
     """What came from the addresses of a `downloads.json` is kept, so that nothing is fetched twice."""
-    if not text:
-        fail(document, "; ".join(failed) or "There are no addresses.")
+    if not (text := collected.text):
+        fail(document, "; ".join(collected.failed) or "There are no addresses.")
         return
     _settle(bucket, document, text)
 

@@ -78,7 +78,7 @@ async def _download(bucket: Bucket, document: Document) -> AsyncGenerator[int, N
     async with aclosing(downloads.collect(wanted, collected)) as counts:
         async for count in counts:
             yield count
-    await storing(partial(buckets.settle_downloads, bucket, document, collected.text, collected.failed))
+    await storing(partial(buckets.settle_downloads, bucket, document, collected))
 
 
 async def _pieces(document: Document) -> AsyncGenerator[Piece, None]:
