@@ -21,7 +21,7 @@ def links(data: bytes) -> list[str]:
 
 def test_links_of_a_page() -> None:
     page = (
-        b"<a href='one'>1</a><A class=\"href\" HREF = \"/two?a=1&amp;b=2#x\">2</A><a\nhref=\"//else.test/\">e</a>"
+        b'<a href=\'one\'>1</a><A class="href" HREF = "/two?a=1&amp;b=2#x">2</A><a\nhref="//else.test/">e</a>'
         b"<a data-href='/no'>n</a><a href='mailto:x@a.test'>m</a><abbr href='/no'><a href='http://[bad'>"
     )
     assert links(page) == ["http://a.test/x/one", "http://a.test/two?a=1&b=2"]
