@@ -94,7 +94,7 @@ def delete(owner_id: int, label: str) -> None:
 
 def media_file(owner_id: int, label: str, name: str) -> StoredFile:
     """A picture, sound or film in a bucket, by its name there. Raises FileMissing."""
-    found = Document.objects.select_related("original__blob").filter(
+    found = Document.objects.select_related("original__blob__thumbnail").filter(
         bucket__owner_id=owner_id, bucket__label=label, label=name, kind=Document.Kind.MEDIA, original__isnull=False
     )
     document = None if "\x00" in label + name else found.first()

@@ -453,8 +453,9 @@ def test_an_interpreter_that_is_not_there_is_said_so(settings: Any) -> None:
     assert refused(documents.pdf(), "a.pdf").status == 415
 
 
-def test_nothing_is_left_of_a_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_of_a_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path
     markdown_of(documents.simple()["i.zip"], "i.zip")
     refused(b"{}", "a.ipynb")
     assert list(tmp_path.iterdir()) == []
