@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from media import downloads, store
 from media.convert import texts
 from media.convert.errors import Busy, ConversionError
-from media.convert.markdown import Reading, reading
+from media.convert.markdown import Reading, markdown_of, reading
 from media.convert.sorts import MEDIA
 from media.errors import BrokenPicture, FileMissing, MediaError, PictureTooLarge, UnknownType
 from media.models import Bucket, Document, StoredFile
@@ -89,12 +90,16 @@ def find(owner_id: int, label: str) -> Bucket:
 
 def delete(owner_id: int, label: str) -> None:
     """With all its files. Raises BucketMissing."""
-    find(owner_id, label).delete()
+    bucket = find(owner_id, label)
+    with transaction.atomic():
+        # As uploads do, so that neither waits for the other's files.
+        Bucket.objects.select_for_update().filter(pk=bucket.pk).first()
+        bucket.delete()
 
 
 def media_file(owner_id: int, label: str, name: str) -> StoredFile:
     """A picture, sound or film in a bucket, by its name there. Raises FileMissing."""
-    found = Document.objects.select_related("original__blob").filter(
+    found = Document.objects.select_related("original__blob__thumbnail").filter(
         bucket__owner_id=owner_id, bucket__label=label, label=name, kind=Document.Kind.MEDIA, original__isnull=False
     )
     document = None if "\x00" in label + name else found.first()
@@ -107,13 +112,24 @@ def add(owner_id: int, label: str, files: Sequence[Incoming]) -> Added:
     """Puts files into a bucket, which is made where there is none; one of the same name takes the other's place.
 
     Of several of one name the last counts. Raises NothingKept, and what `media.store.keep` does for all of them: then
-    none is kept.
+    none is kept, and what was there before stays.
     """
+    deadline = time.monotonic() + READING_SECONDS
+    try:
+        return _added(owner_id, label, files, deadline)
+    except (IntegrityError, BucketMissing):
+        # It was deleted meanwhile: by its owner, or by another upload that made it and could put nothing into it.
+        with suppress(IntegrityError):
+            return _added(owner_id, label, files, deadline)
+        raise BucketMissing from None
+
+
+def _added(owner_id: int, label: str, files: Sequence[Incoming], deadline: float) -> Added:
+    """Raises IntegrityError or BucketMissing when the bucket goes meanwhile."""
     bucket, made = Bucket.objects.get_or_create(owner_id=owner_id, label=label)
     kept: list[_Kept] = []
     skipped: list[Skipped] = []
     failures: list[MediaError] = []
-    deadline = time.monotonic() + READING_SECONDS
     try:
         for incoming in {file.label: file for file in files}.values():
             try:
@@ -126,21 +142,22 @@ def add(owner_id: int, label: str, files: Sequence[Incoming]) -> Added:
             skipped += [Skipped(incoming.label, reason) for reason in omitted]
         if not kept:
             raise NothingKept(skipped, failures[0])
-        return Added([_entered(bucket, one) for one in kept], skipped)
-    except BaseException as error:
+        return Added(_entered(bucket, kept), skipped)
+    except BaseException:
         _undo(bucket, made, kept)
-        if isinstance(error, IntegrityError):
-            # Somebody deleted the bucket meanwhile.
-            raise BucketMissing from None
         raise
 
 
 def _undo(bucket: Bucket, made: bool, kept: Iterable[_Kept]) -> None:
     for one in kept:
         _remove(one.original, one.text)
-    # Another request may have put something into it meanwhile.
-    if made and not bucket.documents.exists() and not bucket.files.exists():
-        bucket.delete()
+    if not made:
+        return
+    with transaction.atomic():
+        # Another request may have put something into it meanwhile.
+        own = Bucket.objects.select_for_update().filter(pk=bucket.pk).first()
+        if own is not None and not own.documents.exists() and not own.files.exists():
+            own.delete()
 
 
 def _kept(bucket: Bucket, incoming: Incoming, late: bool) -> tuple[_Kept, tuple[str, ...]]:
@@ -195,19 +212,26 @@ def _store_markdown(bucket: Bucket, label: str, text: str) -> StoredFile:
     return _store(bucket, text.encode("utf-8", "replace") or b"\n", f"{label[:250]}.md", MARKDOWN)
 
 
-def _entered(bucket: Bucket, one: _Kept) -> Document:
-    """In the place of another of that name, whose files go."""
+def _entered(bucket: Bucket, kept: Sequence[_Kept]) -> list[Document]:
+    """All of them or none, in the places of others of those names, whose files go."""
     with transaction.atomic():
         # Whoever else is adding to this bucket waits here. It may be deleted meanwhile.
         if not Bucket.objects.select_for_update().filter(pk=bucket.pk).exists():
             raise BucketMissing
-        before = Document.objects.select_related("original", "text").filter(bucket=bucket, label=one.label).first()
-        document = before or Document(bucket=bucket, label=one.label)
-        old = (before.original, before.text) if before else ()
-        document.kind, document.state, document.error = one.kind, one.state, ""
-        document.original, document.text = one.original, one.text
-        document.save()
-    _remove(*old)
+        old: list[StoredFile] = []
+        entered = [_place(bucket, one, old) for one in kept]
+        # Their bytes go with the end of the transaction. In one order, as others lock the same bytes.
+        _remove(*sorted(old, key=lambda file: file.blob_id))
+    return entered
+
+
+def _place(bucket: Bucket, one: _Kept, old: list[StoredFile]) -> Document:
+    before = Document.objects.select_related("original", "text").filter(bucket=bucket, label=one.label).first()
+    document = before or Document(bucket=bucket, label=one.label)
+    old += [file for file in (document.original, document.text) if file is not None]
+    document.kind, document.state, document.error = one.kind, one.state, ""
+    document.original, document.text = one.original, one.text
+    document.save()
     return document
 
 
@@ -225,14 +249,18 @@ def documents(bucket: Bucket) -> list[Document]:
     return list(bucket.documents.select_related("original__blob", "text__blob"))
 
 
+def fresh(document: Document) -> Document | None:
+    """The same as it is now; None when it is gone."""
+    return Document.objects.select_related("original__blob", "text__blob").filter(pk=document.pk).first()
+
+
 def read_waiting(bucket: Bucket, document: Document) -> None:
     """Reads what came too late for its upload; what fails says why. Raises Busy, StorageAway, StorageFull."""
     if document.original is None:
         return
     try:
         with closing(store.opened(document.original)) as file:
-            found = reading(file, document.label)
-        _settle(bucket, document, found.text)
+            _settle(bucket, document, markdown_of(file, document.label))
     except Busy:
         raise
     except ConversionError as error:
@@ -241,18 +269,19 @@ def read_waiting(bucket: Bucket, document: Document) -> None:
 
 def _settle(bucket: Bucket, document: Document, text: str) -> None:
     stored = _store_markdown(bucket, document.label, text)
-    # Only if it is still the same file that waits.
-    waiting = Document.objects.filter(pk=document.pk, original=document.original, state=Document.State.WAITING)
-    if waiting.update(text=stored, state=Document.State.READ):
-        document.text, document.state = stored, Document.State.READ
-    else:
+    if not _waiting(document).update(text=stored, state=Document.State.READ):
         store.remove(stored)
 
 
-def settle_downloads(bucket: Bucket, document: Document, text: str, failed: Sequence[str]) -> None:
+def _waiting(document: Document) -> QuerySet[Document, Document]:
+    """Only if it is still the same file that waits."""
+    return Document.objects.filter(pk=document.pk, original=document.original, state=Document.State.WAITING)
+
+
+def settle_downloads(bucket: Bucket, document: Document, collected: downloads.Collected) -> None:
     """What came from the addresses of a `downloads.json` is kept, so that nothing is fetched twice."""
-    if not text:
-        fail(document, "; ".join(failed) or "There are no addresses.")
+    if not (text := collected.text):
+        fail(document, "; ".join(collected.failed) or "There are no addresses.")
         return
     _settle(bucket, document, text)
 
@@ -266,8 +295,7 @@ def addresses(document: Document) -> downloads.Wanted:
 
 
 def fail(document: Document, reason: str) -> None:
-    document.state, document.error = Document.State.FAILED, reason[:500]
-    Document.objects.filter(pk=document.pk).update(state=document.state, error=document.error)
+    _waiting(document).update(state=Document.State.FAILED, error=reason[:500])
 
 
 def pieces(document: Document, size: int) -> Generator[str, None, None]:

@@ -10,9 +10,11 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from html import unescape
+from itertools import islice
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
@@ -20,7 +22,7 @@ from django.conf import settings
 
 from media import kinds
 from media.convert.errors import ConversionError
-from media.convert.markdown import MAX_CHARS, framed, markdown_of
+from media.convert.markdown import MAX_CHARS, cut_note, framed, markdown_of
 from media.fetch import Budget, Fetched, FetchError, Rules, fetch
 
 NAME = "downloads.json"
@@ -30,11 +32,18 @@ MAX_DEPTH = 2
 MAX_PAGES = 100
 AT_ONCE = 5
 SECONDS = 120
+# Of a page: links that are followed, tags that are looked at, and bytes in which they are looked for.
 MAX_LINKS = 1000
+MAX_TAGS = 5000
+LINK_BYTES = 512 * 1024
 # Together: what one page may have is FETCH_MAX_BYTES.
 TOTAL_BYTES = 100 * 1024 * 1024
 ACCEPTED = kinds.TEXTS | {kinds.PDF, "application/xhtml+xml", "application/zip"}
-LINK = re.compile(rb"""(?i)<a\s[^>]{0,2000}?\bhref\s*=\s*(?:"([^"<>]{1,2000})"|'([^'<>]{1,2000})')""")
+# A tag ends where the next begins, so that no page is gone over twice, whatever it holds.
+TAG = re.compile(rb"(?i)<a\s([^<>]{1,4000})>")
+HREF = re.compile(rb"""(?i)(?<![^\s"'])href\s*=\s*(?:"([^"]{1,2000})"|'([^']{1,2000})')""")
+# Not the loop's own threads: names of providers are resolved in those.
+_READERS = ThreadPoolExecutor(4, thread_name_prefix="downloads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +55,25 @@ class Wanted:
 
 @dataclass(slots=True)
 class Collected:
-    """What has come so far."""
+    """What has come so far, of texts no more than one document may have."""
 
     texts: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     pages: int = 0
+    left: int = MAX_CHARS
 
     @property
     def text(self) -> str:
-        return "".join(self.texts)[:MAX_CHARS]
+        """Long: not for an event loop."""
+        return "".join(self.texts)
+
+    def take(self, text: str) -> None:
+        self.pages += 1
+        self.texts.append(text[: self.left])
+        self.left -= len(text)
+        if self.left < 0:
+            self.left = 0
+            self.texts.append(cut_note())
 
 
 def parsed(data: bytes) -> Wanted | None:
@@ -87,7 +106,7 @@ async def collect(wanted: Wanted, collected: Collected) -> AsyncGenerator[int, N
     budget = Budget(TOTAL_BYTES)
     seen: set[str] = set()
     level = list(wanted.addresses)
-    while level and collected.pages < MAX_PAGES:
+    while level and collected.pages < MAX_PAGES and collected.left:
         level = [(url, depth) for url, depth in dict(level).items() if not (url in seen or seen.add(url))]  # type: ignore[func-returns-value]
         following: list[tuple[str, int]] = []
         level = level[: MAX_PAGES - collected.pages]
@@ -99,6 +118,8 @@ async def collect(wanted: Wanted, collected: Collected) -> AsyncGenerator[int, N
             for result in await asyncio.gather(*(_page(url, depth, budget) for url, depth in batch)):
                 _take(result, collected, following)
             yield collected.pages
+            if not collected.left:
+                return
         level = following
 
 
@@ -114,20 +135,21 @@ def _take(page: _Page, collected: Collected, following: list[tuple[str, int]]) -
     if page.problem:
         collected.failed.append(f"{page.url[:200]}: {page.problem}")
         return
-    collected.pages += 1
-    collected.texts.append(framed(page.url, page.text))
-    following += page.links
+    if collected.left:
+        collected.take(page.text)
+        following += page.links
 
 
 async def _page(url: str, depth: int, budget: Budget) -> _Page:
     try:
         fetched = await fetch(url, ACCEPTED, _rules(), budget)
-        text = await asyncio.to_thread(partial(_text, fetched, url))
-    except FetchError as error:
+        return await asyncio.get_running_loop().run_in_executor(_READERS, partial(_read, fetched, url, depth))
+    except (FetchError, ConversionError) as error:
         return _Page(url, problem=error.message)
-    except ConversionError as error:
-        return _Page(url, problem=error.message)
-    return _Page(url, text, links=_links(fetched, url, depth))
+
+
+def _read(fetched: Fetched, url: str, depth: int) -> _Page:
+    return _Page(url, framed(url, _text(fetched, url)), links=_links(fetched, url, depth))
 
 
 def _rules() -> Rules:
@@ -152,8 +174,9 @@ def _links(fetched: Fetched, url: str, depth: int) -> tuple[tuple[str, int], ...
         return ()
     host = urlsplit(url).netloc.lower()
     found: dict[str, int] = {}
-    for match in LINK.finditer(fetched.data[: 4 * 1024 * 1024]):
-        link = _joined(url, (match[1] or match[2]).decode("utf-8", "replace"))
+    for tag in islice(TAG.finditer(fetched.data[:LINK_BYTES]), MAX_TAGS):
+        match = HREF.search(tag[1])
+        link = _joined(url, (match[1] or match[2]).decode("utf-8", "replace")) if match else ""
         if link and urlsplit(link).netloc.lower() == host:
             found[link] = depth - 1
         if len(found) >= MAX_LINKS:

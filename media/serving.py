@@ -31,6 +31,7 @@ SHOWN = IMAGES | AUDIO | VIDEOS | {"audio/webm", "video/ogg", "audio/opus"}
 # As browsers and servers name them.
 SENT_AS = {"audio/mp3": "audio/mpeg", "video/avi": "video/x-msvideo"}
 RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,18})[ \t]*-[ \t]*(\d{0,18})\Z", re.ASCII)
+SEVERAL = re.compile(r"bytes[ \t]*=[^,]*,")
 _readers = ThreadPoolExecutor(16, thread_name_prefix="media-reads")
 
 
@@ -40,7 +41,7 @@ class Span(NamedTuple):
 
 
 class Unsatisfiable(Exception):
-    """The range begins behind the end."""
+    """The range begins behind the end, or there are several."""
 
 
 def answer(request: HttpRequest, stored: StoredFile, *, thumbnail: bool = False) -> HttpResponseBase:
@@ -68,7 +69,9 @@ def answer(request: HttpRequest, stored: StoredFile, *, thumbnail: bool = False)
     try:
         span = _span(request, blob.size, etag, modified)
     except Unsatisfiable:
-        return HttpResponse(status=416, headers={**headers, "Content-Range": f"bytes */{blob.size}"})
+        # Of this question, not of the file.
+        headers |= {"Content-Range": f"bytes */{blob.size}", "Cache-Control": "no-store"}
+        return HttpResponse(status=416, headers=headers)
     return _sent(request, blob, span, headers)
 
 
@@ -79,10 +82,10 @@ def _sent(request: HttpRequest, blob: Blob, span: Span | None, headers: dict[str
         headers["Content-Range"] = f"bytes {span.start}-{span.start + span.size - 1}/{blob.size}"
     span = span or Span(0, blob.size)
     headers["Content-Length"] = str(span.size)
-    file = opened_part(blob, span)
     if request.method == "HEAD":
-        file.close()
+        check_there(blob)
         return HttpResponse(status=status, headers=headers)
+    file = opened_part(blob, span)
     _free_database()
     return StreamingHttpResponse(Pieces(file, span.size), status=status, headers=headers)
 
@@ -91,6 +94,16 @@ def _free_database() -> None:
     """Django would hold this request's connection until the last byte is sent: a few slow readers would take all."""
     if not connection.in_atomic_block:
         connection.close()
+
+
+def check_there(blob: Blob) -> None:
+    """Without asking for the bytes. Raises FileMissing, StorageAway."""
+    try:
+        there = default_storage.exists(blob.path)
+    except Exception as error:
+        raise StorageAway("The file cannot be read now. Try again later.") from error
+    if not there:
+        raise FileMissing
 
 
 def opened_part(blob: Blob, span: Span) -> IO[bytes]:
@@ -142,13 +155,13 @@ class Pieces:
 
 
 def _span(request: HttpRequest, size: int, etag: str, modified: int) -> Span | None:
-    """The one range that was asked for; None: send all. Several are answered by all, as RFC 9110 14.2 allows.
-
-    Raises Unsatisfiable.
-    """
-    match = RANGE.match(request.headers.get("Range", "").strip())
-    if match is None or not _still(request.headers.get("If-Range"), etag, modified):
+    """The one range that was asked for; None: send all. Raises Unsatisfiable, also for several at once."""
+    asked = request.headers.get("Range", "").strip()
+    match = RANGE.match(asked)
+    if not (match or SEVERAL.match(asked)) or not _still(request.headers.get("If-Range"), etag, modified):
         return None
+    if match is None:
+        raise Unsatisfiable
     first, last = match.groups()
     if not first:
         if not last:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
-from typing import IO, Any
+from typing import IO, Any, Self, cast
 
 from django.conf import settings
 from django.core.files import File
@@ -30,6 +30,7 @@ from django.db import transaction
 from django.db.models import Sum
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
+from django.utils import timezone
 
 from media import kinds, pictures
 from media.errors import FileMissing, FileTooLarge, QuotaExceeded, StorageAway, StorageFull, UnknownType
@@ -129,13 +130,47 @@ def keep(
 
 
 def opened(stored: StoredFile) -> IO[bytes]:
-    """Its bytes from the first on; the caller closes it. Raises FileMissing, StorageAway."""
+    """Its bytes from the first on; the caller closes it. It and its reads raise FileMissing and StorageAway."""
     return opened_blob(stored.blob)
 
 
 def opened_blob(blob: Blob) -> IO[bytes]:
+    with _readable():
+        return cast("IO[bytes]", _Opened(default_storage.open(blob.path)))
+
+
+class _Opened:
+    """A file in the storage, which may go away while it is read: that is no fault of what is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        with _readable():
+            return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with _readable():
+            self._file.seek(offset, whence)
+            return self._file.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
     try:
-        return default_storage.open(blob.path)
+        yield
     except FileNotFoundError:
         raise FileMissing from None
     except Exception as error:
@@ -157,17 +192,29 @@ def _let_go(sender: Any, instance: StoredFile, **more: Any) -> None:
         return
     condemned = [blob.pk] + ([blob.thumbnail_id] if blob.thumbnail_id else [])
     Blob.objects.filter(pk__in=condemned).update(state=Blob.State.DEAD)
-    transaction.on_commit(partial(erase, condemned))
+    transaction.on_commit(partial(erase, condemned), robust=True)
 
 
-def erase(blobs: list[int]) -> None:
-    """Deletes the bytes, then the rows, of blobs that nothing refers to. What fails stays for `media.sweep`."""
-    for blob in Blob.objects.filter(pk__in=blobs).exclude(state=Blob.State.KEPT):
+def discard(blob: int) -> None:
+    """Gives up bytes that were announced, unless files refer to them by now."""
+    Blob.objects.filter(pk=blob, state=Blob.State.WRITTEN).update(state=Blob.State.DEAD, changed_at=timezone.now())
+    erase([blob])
+
+
+def erase(blobs: list[int]) -> int:
+    """Deletes the bytes, then the rows, of blobs that are dead; how many. What fails stays for `media.sweep`."""
+    gone = 0
+    # What is dead stays dead; what is being written may be kept a moment later.
+    for blob in Blob.objects.filter(pk__in=blobs, state=Blob.State.DEAD):
         try:
             default_storage.delete(blob.path)
-        except Exception:  # noqa: BLE001, S112 - any storage may fail in its own way, and the row remembers
-            continue
-        blob.delete()
+            blob.delete()
+        except Exception:  # noqa: BLE001 - any storage may fail in its own way, and the row remembers
+            # To the end of the line, so that the others have their turn.
+            Blob.objects.filter(pk=blob.pk).update(changed_at=timezone.now())
+        else:
+            gone += 1
+    return gone
 
 
 def usage_of(owner_id: int) -> tuple[int, int]:
@@ -262,7 +309,7 @@ def _written(owner_id: int, content: _Content, row: Any) -> StoredFile:
         return _settled(owner_id, blob, row)
     except BaseException:
         # Whatever ended it, nothing may be left behind.
-        erase([blob.pk])
+        discard(blob.pk)
         raise
 
 
@@ -307,7 +354,7 @@ def _settled(owner_id: int, blob: Blob, row: Any) -> StoredFile:
         own.state = Blob.State.DEAD if twin else Blob.State.KEPT
         own.save(update_fields=("state", "changed_at"))
         if twin:
-            transaction.on_commit(partial(erase, [own.pk]))
+            transaction.on_commit(partial(erase, [own.pk]), robust=True)
         made: StoredFile = row(twin or own)
         return made
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from django.db import transaction
+from django.utils import timezone
 
 from media import pictures
+from media.errors import FileMissing, StorageAway
 from media.kinds import IMAGES
 from media.models import Blob, StoredFile
-from media.store import announced, erase, measured, opened, temporary, write
+from media.store import announced, discard, measured, opened, temporary, write
 
 
 def thumbnail_of(stored: StoredFile) -> Blob:
     """At most 400 pixels a side; the file's own bytes where it is that small, or no picture.
 
-    Raises BrokenPicture, StorageFull, StorageAway. Blocks, as `media.store` does.
+    Raises FileMissing, BrokenPicture, StorageFull, StorageAway. Blocks, as `media.store` does.
     """
     if stored.content_type not in IMAGES or max(stored.width or 0, stored.height or 0) <= max(pictures.THUMBNAIL):
         return stored.blob
-    return stored.blob.thumbnail or _made(stored)
+    try:
+        return stored.blob.thumbnail or _made(stored)
+    except Blob.DoesNotExist:
+        # Deleted meanwhile.
+        raise FileMissing from None
 
 
 def _made(stored: StoredFile) -> Blob:
@@ -29,21 +35,24 @@ def _made(stored: StoredFile) -> Blob:
             write(made, target)
             kept = _attached(stored, made)
         except BaseException:
-            erase([made.pk])
+            discard(made.pk)
             raise
     if kept.pk != made.pk:
-        erase([made.pk])
+        discard(made.pk)
     return kept
 
 
 def _attached(stored: StoredFile, made: Blob) -> Blob:
     """The thumbnail from now on: of several made at once the first."""
     with transaction.atomic():
-        blob = Blob.objects.select_for_update().get(pk=stored.blob_id)
+        # Locked: whoever deletes the picture sees its thumbnail, or we see that it is gone.
+        blob = Blob.objects.select_for_update().get(pk=stored.blob_id, state=Blob.State.KEPT)
         if blob.thumbnail is not None:
             return blob.thumbnail
+        written = Blob.objects.filter(pk=made.pk, state=Blob.State.WRITTEN)
+        if not written.update(state=Blob.State.KEPT, changed_at=timezone.now()):
+            raise StorageAway("The picture could not be stored in time. Try again later.")
         made.state = Blob.State.KEPT
-        made.save(update_fields=("state", "changed_at"))
         blob.thumbnail = made
         blob.save(update_fields=("thumbnail",))
     return made

@@ -32,7 +32,7 @@ def described(name: str, about: str) -> Callable[[View], View]:
     kinds: dict[Any, Any] = {
         **BYTES,
         "304": OpenApiResponse(description="It has not changed."),
-        "416": OpenApiResponse(description="The range begins behind the end."),
+        "416": OpenApiResponse(description="The range begins behind the end, or there are several."),
     }
     decorator: Callable[[View], View] = extend_schema(
         operation_id=name, description=about, parameters=parameters, responses=kinds, tags=["media"]

@@ -58,7 +58,7 @@ async def addresses(pictures: Sequence[str], about: About) -> list[str | None]:
     for data in pictures:
         try:
             found.append(await off_the_loop(partial(_address, data, about)))
-        except (MediaError, DatabaseError, TimeoutError, binascii.Error, ValueError) as error:
+        except (MediaError, DatabaseError, OSError, binascii.Error, ValueError) as error:
             log.warning("a picture is handed over without being kept: %s", type(error).__name__)
             found.append(None)
     return found

@@ -16,11 +16,12 @@ from typing import IO
 from media.convert import archive, confine, documents, simple
 from media.convert.errors import ConversionError, Unsupported
 
-ENOUGH = ({"namespace"}, {"seccomp"})
+# No files of the server's, among them its environment in /proc, and no way out.
+ENOUGH = ({"landlock", "seccomp"}, {"landlock", "namespace"})
 FILE_BYTES = archive.MAX_BYTES
 UNCONFINED = (
-    "This server cannot shut the reading of files off from the network, so documents are not read here. "
-    "DOCUMENTS_UNCONFINED=1 allows it all the same."
+    "This server cannot shut the reading of files off from the network and its own files, so documents are not read "
+    "here. DOCUMENTS_UNCONFINED=1 allows it all the same."
 )
 
 

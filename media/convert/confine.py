@@ -32,15 +32,16 @@ TCP, ABSTRACT_SOCKETS_AND_SIGNALS = 3, 3
 DENIED = {
     "x86_64": (
         0xC000003E, 56, 435,
-        # socket, connect, execve, execveat, fork, vfork, setsid, setpgid, kill, tkill, ptrace, process_vm_*, pidfd_*,
-        # io_uring_setup, unshare, setns, mount, bpf, keys, perf_event_open, userfaultfd
-        (41, 42, 59, 322, 57, 58, 112, 109, 62, 200, 101, 310, 311, 424, 434, 438, 425, 272, 308, 165, 321, 248, 249,
-         250, 298, 323),
+        # socket, connect, execve, execveat, fork, vfork, setsid, setpgid, kill, tkill, tgkill,
+        # rt_sigqueueinfo, rt_tgsigqueueinfo, ptrace, process_vm_*, pidfd_*, io_uring_setup, unshare,
+        # setns, mount, bpf, keys, perf_event_open, userfaultfd
+        (41, 42, 59, 322, 57, 58, 112, 109, 62, 200, 234, 129, 297, 101, 310, 311, 424, 434, 438, 425, 272,
+         308, 165, 321, 248, 249, 250, 298, 323),
     ),
     "aarch64": (
         0xC00000B7, 220, 435,
-        (198, 203, 221, 281, 157, 154, 129, 130, 117, 270, 271, 424, 434, 438, 425, 97, 268, 40, 280, 217, 218, 219,
-         241, 282),
+        (198, 203, 221, 281, 157, 154, 129, 130, 131, 138, 240, 117, 270, 271, 424, 434, 438, 425, 97, 268, 40, 280,
+         217, 218, 219, 241, 282),
     ),
 }  # fmt: skip
 THREAD = 0x00010000

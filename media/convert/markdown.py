@@ -10,7 +10,7 @@ import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from media.convert import run, texts
 from media.convert.errors import Busy, ConversionError, Unreadable, Unsupported
@@ -34,7 +34,7 @@ class Reading(NamedTuple):
     late: bool = False
 
 
-def markdown_of(source: str | Path | bytes | BinaryIO, label: str) -> str:
+def markdown_of(source: str | Path | bytes | IO[bytes], label: str) -> str:
     """The Markdown of a whole file: a path, its bytes, or an open file. `label` is the name its owner gave it.
 
     Takes up to 20 seconds (archives: 60), so never on an event loop. Raises ConversionError, whose `status` is 415 for
@@ -151,7 +151,7 @@ def shown(name: str) -> str:
     return "".join(char if char.isprintable() else " " for char in name).replace("-->", "-- >")
 
 
-def _opened(source: str | Path | bytes | BinaryIO) -> AbstractContextManager[IO[bytes]]:
+def _opened(source: str | Path | bytes | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
     if isinstance(source, (str, Path)):
         return Path(source).open("rb")
     # Who gave an open file closes it.

@@ -32,6 +32,7 @@ MAX_TEXT_BYTES = 10 * 1024 * 1024
 AT_ONCE = 2
 WAIT_SECONDS = 60
 INPUT = "input"
+WORKPLACE = "g4fsite-convert-"
 # Isolated: nothing of the environment, of the user's folders, or of the working folder is imported.
 BOOT = (
     "import sys; sys.path.insert(0, {root!r}); from media.convert import child; "
@@ -49,8 +50,9 @@ class Answer(NamedTuple):
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A folder of its own for one file's conversion."""
-    with tempfile.TemporaryDirectory(prefix="g4fsite-convert-", ignore_cleanup_errors=True) as folder:
+    """A folder of its own for one file's conversion, where `media.sweep` finds it when this process is killed."""
+    place = settings.FILE_UPLOAD_TEMP_DIR if Path(settings.FILE_UPLOAD_TEMP_DIR).is_dir() else None
+    with tempfile.TemporaryDirectory(prefix=WORKPLACE, dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 

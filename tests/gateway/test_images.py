@@ -349,6 +349,17 @@ def test_what_cannot_be_kept_is_handed_over_all_the_same(
     assert StoredFile.objects.count() == 0
 
 
+def test_a_folder_that_is_gone_costs_no_picture(
+    gateway: LiveGateway, provider: ScriptedProvider, settings: Any, tmp_path: Path
+) -> None:
+    provider.enqueue(images(RED))
+    gateway.add_provider(provider, "m")
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path / "missing"
+    answer = post(gateway)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"] == [{"url": f"data:image/png;base64,{b64(RED)}"}]
+
+
 def test_addresses_begin_where_the_server_is_reached(
     gateway: LiveGateway, provider: ScriptedProvider, settings: Any
 ) -> None:

@@ -102,6 +102,10 @@ def test_more_than_a_request_takes_is_cut_with_a_notice(
     ask(gateway, alice, {"bucket_id": "mine"})
     text = provider.requests[-1].json["messages"][1]["content"][0]["text"]
     assert text == "<!-- File: a.txt -->\nplanted w\n\n[Cut here: the files hold more text than one request takes.]\n"
+    monkeypatch.setattr("gateway.surfaces.openai.attachments.MAX_CHARACTERS", 200)
+    ask(gateway, alice, *[{"bucket_id": "mine"}] * 50)
+    texts = [part["text"].partition("\n\n[Cut")[0] for part in provider.requests[-1].json["messages"][1]["content"]]
+    assert sum(len(text) for text in texts) == 200
     settings.MAX_BODY_BYTES = 2000
     answer = ask(gateway, alice, *[{"bucket_id": "mine", "name": "s.wav"}] * 30)
     refused(answer, 413, "request_too_large", "messages[1].content[25]")

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from django.core.files.storage import default_storage
+from django.db import OperationalError
 
 from media import buckets, downloads
 from media.convert import run
@@ -261,6 +262,55 @@ def test_a_bucket_that_is_deleted_during_an_upload_is_missing(ann: Person, monke
     assert kept(ann.user) == (0, 0, 0)
 
 
+def test_a_bucket_that_another_upload_gives_up_is_made_again(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one had made it, and could put nothing into it."""
+
+    def vanish(*given: Any, **more: Any) -> Any:
+        monkeypatch.setattr(buckets, "reading", real)
+        Bucket.objects.all().delete()
+        return real(*given, **more)
+
+    real = buckets.reading
+    monkeypatch.setattr(buckets, "reading", vanish)
+    assert ann.put("b", ("a.txt", b"words")).status_code == 200
+    assert "words" in ann.text("b")
+    assert kept(ann.user)[1:] == (1, 1)
+
+
+def test_a_replacement_that_fails_leaves_everything_as_it_was(
+    ann: Person, monkeypatch: pytest.MonkeyPatch, stored_paths: Callable[[], list[str]]
+) -> None:
+    ann.put("b", ("a.txt", b"old words"), ("b.txt", b"more old words"))
+    before, paths = ann.text("b"), sorted(stored_paths())
+    real = Document.save
+
+    def second_fails(document: Document, **more: Any) -> None:
+        if document.label == "b.txt":
+            raise OperationalError("the database went away")
+        real(document, **more)
+
+    monkeypatch.setattr(Document, "save", second_fails)
+    refused(ann.put("b", ("a.txt", b"new"), ("b.txt", b"newer")), 503, "storage_unavailable")
+    assert (ann.text("b"), sorted(stored_paths())) == (before, paths)
+
+
+def test_many_readers_convert_a_file_once(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "READING_SECONDS", -1.0)
+    ann.put("b", ("a.csv", b"x,y\n1,2\n"))
+    read: list[str] = []
+    real = run.convert
+
+    def counted(sort: Any, *given: Any, **more: Any) -> Any:
+        read.append(sort)
+        return real(sort, *given, **more)
+
+    monkeypatch.setattr(run, "convert", counted)
+    with ThreadPoolExecutor(6) as pool:
+        texts = list(pool.map(lambda _: ann.text("b"), range(6)))
+    assert all("| 1 | 2 |" in text for text in texts)
+    assert read == ["table"]
+
+
 def test_what_finds_nobody_to_read_it_waits(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "WAIT_SECONDS", 0.01)
     for _ in range(run.AT_ONCE):
@@ -368,6 +418,14 @@ def test_a_long_text_is_made_shorter_when_asked(ann: Person) -> None:
     assert frames[-1] == {"action": "done", "size": len(short.encode())}
 
 
+def test_what_is_too_long_to_be_made_shorter_is_cut_with_a_notice(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.surfaces.files.reading.MAX_REFINED", 3000)
+    ann.put("b", ("a.txt", b"A sentence with words. " * 100), ("b.txt", b"Another one of words. " * 100))
+    assert ann.text("b", refine_chunks_with_spacy="true").endswith("more text than is made shorter in one go.]\n")
+    monkeypatch.setattr("gateway.surfaces.files.reading.MAX_REFINED", 30_000)
+    assert "[Cut here" not in ann.text("b", refine_chunks_with_spacy="true")
+
+
 def test_odd_methods_names_and_ids(ann: Person) -> None:
     assert ann.ask("PUT", f"{BASE}/b").status_code == 405
     assert ann.ask("POST", f"{BASE}/b/stream").status_code == 405
@@ -457,6 +515,15 @@ def test_addresses_are_fetched_once_as_deep_as_asked(ann: Person, site: tuple[st
     assert "page one" in text
     assert "page three" not in text
     assert len(asked) == 4
+
+
+def test_many_readers_fetch_a_page_once(ann: Person, site: tuple[str, list[str]]) -> None:
+    url, asked = site
+    ann.put("b", wanted({"urls": [f"{url}/one", f"{url}/two"]}))
+    with ThreadPoolExecutor(6) as pool:
+        texts = list(pool.map(lambda _: ann.text("b"), range(6)))
+    assert all("page one" in text and "page two" in text for text in texts)
+    assert sorted(asked) == ["/one", "/two"]
 
 
 def test_depth_is_bounded(ann: Person, site: tuple[str, list[str]]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from media.errors import FileTooLarge, QuotaExceeded, StorageAway, StorageFull, UnknownType
+from media.errors import FileMissing, FileTooLarge, QuotaExceeded, StorageAway, StorageFull, UnknownType
 from media.models import Blob, Bucket, Quota, StoredFile
 from media.store import keep, opened, remove, temporary, usage_of
 from media.sweep import sweep
@@ -214,6 +214,136 @@ class TestWhatIsLeftBehind:
         os.utime(old, (time.time() - 60, time.time() - 60))
         assert sweep() == 1
         assert list(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) == [fresh]
+
+    def test_folders_of_conversions_that_died_go(self, settings: Any) -> None:
+        from media.convert import run
+
+        with run.workplace() as place:
+            (place / "0").write_bytes(b"half")
+            left = place.with_name(run.WORKPLACE + "left")
+            left.mkdir()
+            (left / "0").write_bytes(b"half")
+            assert sweep() == 0
+            os.utime(left, (time.time() - 3600, time.time() - 3600))
+            assert sweep() == 1
+            assert list(settings.FILE_UPLOAD_TEMP_DIR.iterdir()) == [place]
+
+    def test_nobody_keeps_what_the_sweeper_is_deleting(self, alice: Any, monkeypatch: Any) -> None:
+        """A slow upload comes to its end at that moment."""
+        from django.core.files.storage import default_storage
+
+        text(alice)
+        StoredFile.objects.all()._raw_delete(connection.alias)
+        Blob.objects.update(state="written", changed_at=timezone.now() - timedelta(hours=1))
+        kept: list[int] = []
+
+        def meanwhile(storage: Any, name: str) -> None:
+            kept.append(Blob.objects.filter(path=name, state="written").update(state="kept"))
+
+        monkeypatch.setattr(type(default_storage._wrapped), "delete", meanwhile)
+        assert sweep() == 1
+        assert kept == [0]
+
+    def test_thumbnails_of_no_picture_go(self, alice: Any, picture: Any, stored_paths: Any) -> None:
+        from media.sweep import sweep_thumbnails
+        from media.thumbnails import thumbnail_of
+
+        for size in ((800, 600), (800, 700)):
+            thumbnail_of(keep(alice.pk, picture(size=size), label="p.png", source="generated"))
+        Blob.objects.update(changed_at=timezone.now() - timedelta(hours=1))
+        assert sweep_thumbnails() == 0
+        Blob.objects.filter(size=StoredFile.objects.all()[0].size, is_thumbnail=False).update(thumbnail=None)
+        assert (sweep_thumbnails(), sweep()) == (1, 1)
+        assert len(stored_paths()) == 3
+
+    def test_a_thumbnail_of_what_is_deleted_meanwhile_leaves_nothing(
+        self, alice: Any, monkeypatch: Any, picture: Any, stored_paths: Any
+    ) -> None:
+        from media import thumbnails
+
+        stored = keep(alice.pk, picture(size=(800, 600)), label="p.png", source="generated")
+        real = thumbnails.write
+
+        def meanwhile(made: Blob, file: Any) -> None:
+            real(made, file)
+            remove(StoredFile.objects.get(pk=stored.pk))
+
+        monkeypatch.setattr(thumbnails, "write", meanwhile)
+        with pytest.raises(FileMissing):
+            thumbnails.thumbnail_of(stored)
+        assert Blob.objects.count() == len(stored_paths()) == 0
+
+    def test_a_thumbnail_that_took_too_long_is_not_taken_for_done(
+        self, alice: Any, monkeypatch: Any, picture: Any, stored_paths: Any
+    ) -> None:
+        from media import thumbnails
+
+        stored = keep(alice.pk, picture(size=(800, 600)), label="p.png", source="generated")
+
+        def slowly(made: Blob, file: Any) -> None:
+            Blob.objects.filter(pk=made.pk).update(changed_at=timezone.now() - timedelta(hours=1))
+            sweep()
+
+        monkeypatch.setattr(thumbnails, "write", slowly)
+        with pytest.raises(StorageAway):
+            thumbnails.thumbnail_of(stored)
+        assert Blob.objects.count() == len(stored_paths()) == 1
+
+    def test_a_storage_that_goes_away_while_it_is_read_is_said_to_be(
+        self, alice: Any, monkeypatch: Any, picture: Any
+    ) -> None:
+        from django.core.files.storage import default_storage
+
+        from media.thumbnails import thumbnail_of
+
+        stored = keep(alice.pk, picture(size=(800, 600)), label="p.png", source="generated")
+
+        class Broken:
+            """Opened, and then the line is cut: no error of the system's, so without a number."""
+
+            def read(self, size: int = -1) -> bytes:
+                raise OSError("the connection was closed")
+
+            def seek(self, offset: int, whence: int = 0) -> int:
+                return 0
+
+            def tell(self) -> int:
+                return 0
+
+            def close(self) -> None:
+                """Nothing is open."""
+
+        def broken(storage: Any, name: str) -> Broken:
+            return Broken()
+
+        monkeypatch.setattr(type(default_storage._wrapped), "open", broken)
+        with pytest.raises(StorageAway), opened(stored) as file:
+            file.read()
+        with pytest.raises(StorageAway):
+            thumbnail_of(stored)
+
+    def test_what_cannot_be_deleted_does_not_hold_up_the_rest(
+        self, alice: Any, monkeypatch: Any, stored_paths: Any
+    ) -> None:
+        from django.core.files.storage import default_storage
+
+        from media import sweep as sweeping
+
+        monkeypatch.setattr(sweeping, "BATCH", 1)
+        first, second = text(alice, "one").blob, text(alice, "two").blob
+        StoredFile.objects.all()._raw_delete(connection.alias)
+        Blob.objects.update(state="dead", changed_at=timezone.now() - timedelta(hours=1))
+        real = type(default_storage._wrapped).delete
+
+        def stuck(storage: Any, name: str) -> None:
+            if name == first.path:
+                raise OSError("stuck")
+            real(storage, name)
+
+        monkeypatch.setattr(type(default_storage._wrapped), "delete", stuck)
+        assert sweep() + sweep() == 1
+        assert [blob.pk for blob in Blob.objects.all()] == [first.pk]
+        assert second.path not in stored_paths()
 
     def test_files_on_their_way_have_no_name(self, settings: Any) -> None:
         with temporary() as file:

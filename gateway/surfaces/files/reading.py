@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.surfaces.files.threads import reading, storing
+from gateway.surfaces.files.threads import alone, reading, storing
 from media import buckets, downloads
 from media.convert import refine
 from media.convert.markdown import shown
@@ -16,6 +16,7 @@ from media.models import Bucket, Document
 PIECE = 256 * 1024
 # More than this is not made shorter in one go.
 MAX_REFINED = 20 * 1024 * 1024
+CUT = "\n[Cut here: the files hold more text than is made shorter in one go.]\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,16 @@ async def read(bucket: Bucket, refined: bool = False) -> AsyncGenerator[Progress
         async for piece in pieces:
             if isinstance(piece, Downloaded):
                 yield piece
-            elif size < MAX_REFINED:
-                whole.append(piece.text)
-                size += len(piece.text)
-    shorter = refine.refined("".join(whole))
+                continue
+            whole.append(piece.text)
+            size += len(piece.text)
+            if size > MAX_REFINED:
+                break
+    shorter = refine.refined("".join(whole)[:MAX_REFINED])
     while (text := await reading(partial(next, shorter, ""))) != "":
         yield Piece(text, refined=True)
+    if size > MAX_REFINED:
+        yield Piece(CUT, refined=True)
 
 
 async def _all(bucket: Bucket, documents: list[Document]) -> AsyncGenerator[Progress, None]:
@@ -64,25 +69,42 @@ async def _all(bucket: Bucket, documents: list[Document]) -> AsyncGenerator[Prog
                 async for count in counts:
                     yield Downloaded(count)
     for document in documents:
-        if document.kind == Document.Kind.TEXT and document.state == Document.State.WAITING:
-            await storing(partial(buckets.read_waiting, bucket, document))
-        if document.kind != Document.Kind.MEDIA and document.text is not None:
-            async with aclosing(_pieces(document)) as pieces:
+        if document.kind != Document.Kind.MEDIA:
+            async with aclosing(_pieces(await _read_now(bucket, document))) as pieces:
                 async for piece in pieces:
                     yield piece
 
 
+async def _read_now(bucket: Bucket, document: Document) -> Document | None:
+    """As it is once it has been read; another reader may have done it meanwhile."""
+    if document.state != Document.State.WAITING:
+        return document
+    if document.kind == Document.Kind.TEXT:
+        async with alone(document.pk, bucket.owner_id):
+            found = await reading(partial(buckets.fresh, document))
+            if found is None or found.state != Document.State.WAITING:
+                return found
+            await storing(partial(buckets.read_waiting, bucket, found))
+    return await reading(partial(buckets.fresh, document))
+
+
 async def _download(bucket: Bucket, document: Document) -> AsyncGenerator[int, None]:
-    wanted = await reading(partial(buckets.addresses, document))
-    collected = downloads.Collected()
-    async with aclosing(downloads.collect(wanted, collected)) as counts:
-        async for count in counts:
-            yield count
-    await storing(partial(buckets.settle_downloads, bucket, document, collected.text, collected.failed))
+    async with alone(document.pk, bucket.owner_id):
+        found = await reading(partial(buckets.fresh, document))
+        if found is None or found.state != Document.State.WAITING:
+            return
+        wanted = await reading(partial(buckets.addresses, found))
+        collected = downloads.Collected()
+        async with aclosing(downloads.collect(wanted, collected)) as counts:
+            async for count in counts:
+                yield count
+        await storing(partial(buckets.settle_downloads, bucket, found, collected))
 
 
-async def _pieces(document: Document) -> AsyncGenerator[Piece, None]:
+async def _pieces(document: Document | None) -> AsyncGenerator[Piece, None]:
     """Archives and downloads hold frames of their own."""
+    if document is None or document.text is None:
+        return
     bare = document.kind == Document.Kind.DOWNLOADS or document.label.lower().endswith(".zip")
     before, after = ("", "") if bare else (f"<!-- File: {shown(document.shown)} -->\n", "\n<-- End -->\n\n")
     pieces = buckets.pieces(document, PIECE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -21,19 +22,28 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _uploads = ThreadPoolExecutor(8, thread_name_prefix="files-in")
 _reads = ThreadPoolExecutor(8, thread_name_prefix="files-out")
-
-
-# Of one user as many are stored at a time; the others wait for their turn and hold no thread.
+# Of one user as many are stored at a time, and as many read; the others wait for their turn and hold no thread.
 AT_ONCE = 2
-_turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+_turns: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = WeakValueDictionary()
+_documents: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
 
-def turn(owner: int) -> asyncio.Semaphore:
-    """To be held while a user's files are stored."""
-    found = _turns.get(owner)
+def turn(owner: int, what: str = "store") -> asyncio.Semaphore:
+    """To be held while a user's files are stored, or fetched and converted ("read"): neither waits for the other."""
+    found = _turns.get((what, owner))
     if found is None:
-        found = _turns[owner] = asyncio.Semaphore(AT_ONCE)
+        found = _turns[what, owner] = asyncio.Semaphore(AT_ONCE)
     return found
+
+
+@asynccontextmanager
+async def alone(document: int, owner: int) -> AsyncIterator[None]:
+    """To be held while a document that waits is read: whoever comes second finds it read."""
+    found = _documents.get(document)
+    if found is None:
+        found = _documents[document] = asyncio.Lock()
+    async with found, turn(owner, "read"):
+        yield
 
 
 async def storing(work: Callable[[], T]) -> T:

@@ -77,8 +77,10 @@ class _Room:
         self._texts: dict[str, str] = {}
 
     async def text(self, label: str) -> dict[str, Any]:
-        if label not in self._texts:
-            self._texts[label] = await self._read(label)
+        """A bucket that is named again takes its room again: the provider gets it twice."""
+        if label in self._texts:
+            return {"type": "text", "text": self._taken(self._texts[label])}
+        self._texts[label] = await self._read(label)
         return {"type": "text", "text": self._texts[label]}
 
     async def _read(self, label: str) -> str:
@@ -87,12 +89,16 @@ class _Room:
         async with aclosing(read(bucket)) as progress:
             async for step in progress:
                 if isinstance(step, Piece):
-                    parts.append(step.text[: self._characters])
-                    self._characters -= len(parts[-1])
-                    if len(parts[-1]) < len(step.text):
-                        parts.append(CUT)
+                    parts.append(self._taken(step.text))
+                    if parts[-1] != step.text:
                         break
         return "".join(parts)
+
+    def _taken(self, text: str) -> str:
+        """As much of it as there is room for."""
+        taken = text[: self._characters]
+        self._characters -= len(taken)
+        return taken if len(taken) == len(text) else taken + CUT
 
     async def file(self, part: dict[str, Any], at: str) -> dict[str, Any]:
         label, name = part["bucket_id"], part["name"]
