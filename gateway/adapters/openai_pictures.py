@@ -12,10 +12,11 @@ from gateway.adapters.failures import from_object, from_reply
 from gateway.adapters.pictures import Drawing, Drawn, completed, fetched, picture_of, read_usage
 from gateway.adapters.sse import EventSplitter
 from gateway.adapters.translated import AnswerReader, Records, decoded, relayed, written
-from gateway.errors import UpstreamBroken, UpstreamRejected
+from gateway.errors import UpstreamBroken, UpstreamError, UpstreamRejected
 from gateway.events import Event, RawReply, Usage
 from gateway.pictures import Picture, PictureRequest
 from gateway.targets import Target
+from gateway.tokens import carried
 from gateway.upstream import Reply, Upstream
 
 GENERATIONS, EDITS = "/images/generations", "/images/edits"
@@ -53,14 +54,23 @@ async def draw(upstream: Upstream, target: Target, request: PictureRequest, belo
         reply = await upstream.call(target, *_sent(target, request, below, base64=False))
     if reply.status != 200:
         raise _refusal(target, reply)
-    body = decoded(target, reply.body)
+    return await _drawing(upstream, target, reply.body)
+
+
+async def _drawing(upstream: Upstream, target: Target, reply: bytes) -> Drawing:
+    """Raises UpstreamError, with what was paid for pictures that cannot be had."""
+    body = decoded(target, reply)
     if body.get("error"):
         raise from_object(target, body["error"])
     items = body.get("data")
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise UpstreamBroken(f"{target.provider} sent an answer without pictures.")
     usage = read_usage(body.get("usage"))
-    pictures = [await _picture(upstream, target, item) for item in items]
+    try:
+        if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+            raise UpstreamBroken(f"{target.provider} sent an answer without pictures.")
+        pictures = [await _picture(upstream, target, item) for item in items]
+    except UpstreamError as error:
+        carried(error, [usage] if usage is not None else [])
+        raise
     return Drawing(pictures, usage, {name: value for name, value in body.items() if name != "data"})
 
 

@@ -274,7 +274,11 @@ async def drawn_in_chat(
         error = _none_made(target, events)
         error.usage = usage
         raise error
-    return Drawing([picture_of(target, event.data) for event in made], usage)
+    try:
+        return Drawing([picture_of(target, event.data) for event in made], usage)
+    except UpstreamBroken as error:
+        error.usage = usage
+        raise
 
 
 def nearest(request: PictureRequest, ratios: Sequence[str]) -> str | None:

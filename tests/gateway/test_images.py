@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from gateway.models import UsageEvent
+from gateway.models import Price, ProviderModel, UsageEvent
 from gateway.usage import writer
 from media.models import Quota, StoredFile
 from tests.people import person
 from tests.support import answers
 from tests.support.gateway import LiveGateway
 from tests.support.openai_schema import check_error
-from tests.support.pictures import b64, images, opened, picture
+from tests.support.pictures import GPT_USAGE, b64, images, opened, picture
 from tests.support.provider import ScriptedProvider
 
 RED = picture("red")
@@ -272,6 +272,23 @@ def test_a_broken_provider_is_502_and_booked_once(gateway: LiveGateway, provider
     booked = rows()
     assert len(booked) == len(BROKEN)
     assert {(row.status, row.http_status, row.images) for row in booked} == {("error", 502, None)}
+
+
+def test_what_was_paid_for_pictures_that_cannot_be_had_is_booked(
+    gateway: LiveGateway, provider: ScriptedProvider
+) -> None:
+    gateway.add_provider(provider, "m")
+    Price.objects.create(
+        model=ProviderModel.objects.get(), input=0, output=40 * 10**9, valid_from="2020-01-01T00:00:00Z"
+    )
+    gateway.reload()
+    items: list[Any] = [{"b64_json": "aGVsbG8="}, {"url": "http://169.254.169.254/a.png"}, {"revised_prompt": "x"}]
+    for item in items:
+        provider.enqueue(images(item, usage=GPT_USAGE))
+        assert post(gateway).status_code == 502
+    provider.enqueue(images(usage=GPT_USAGE))
+    assert post(gateway).status_code == 502
+    assert [(row.prompt_tokens, row.completion_tokens, row.cost) for row in rows()] == [(24, 1056, 42_240_000)] * 4
 
 
 def test_a_refusal_comes_with_the_providers_words(gateway: LiveGateway, provider: ScriptedProvider) -> None:

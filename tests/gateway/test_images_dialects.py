@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import openai
 import pytest
 
-from gateway.models import UsageEvent
+from gateway.models import Price, ProviderModel, UsageEvent
 from gateway.usage import writer
 from tests.support import answers
 from tests.support.gateway import LiveGateway
@@ -109,6 +109,31 @@ def test_one_of_several_pictures_that_fails_is_an_error_with_what_the_others_use
     booked = row()
     assert booked.status == "error"
     assert booked.completion_tokens in (1290, None), "whether the first was over when the second failed is chance"
+
+
+def test_what_was_paid_for_pictures_that_cannot_be_read_is_booked(gateway: LiveGateway, google: PathProvider) -> None:
+    models: list[Any] = ["m", {"public_id": "i", "upstream_name": "imagen-4.0-generate-001"}]
+    gateway.add_provider(google.base_url, *models, name="Gemini", adapter="gemini")
+    Price.objects.create(
+        model=ProviderModel.objects.get(public_id="i"),
+        input=0,
+        output=0,
+        image=40_000 * 10**9,
+        valid_from="2020-01-01T00:00Z",
+    )
+    gateway.reload()
+    odd = {"bytesBase64Encoded": b64(b"no picture at all")}
+    google.enqueue(
+        gemini_answer({"inlineData": {"mimeType": "image/png", "data": b64(b"no picture at all")}}),
+        answers.reply_json({"predictions": [odd, odd]}),
+    )
+    for model in ("m", "i"):
+        with pytest.raises(openai.InternalServerError):
+            gateway.client().images.generate(model=model, prompt="x", n=1)
+    writer.flush()
+    chat, imagen = UsageEvent.objects.order_by("id")
+    assert (chat.status, chat.prompt_tokens, chat.completion_tokens) == ("error", 7, 1290)
+    assert (imagen.status, imagen.images, imagen.cost) == ("error", 2, 80_000_000)
 
 
 def test_imagen_has_a_route_of_its_own(gateway: LiveGateway, google: PathProvider) -> None:
