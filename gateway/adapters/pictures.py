@@ -251,7 +251,11 @@ async def repeated(request: PictureRequest, once: Callable[[int], Awaitable[Draw
     found = [done[number] for number in range(request.count)]
     used = [drawing.usage for drawing in found if drawing.usage is not None]
     pictures = [picture for drawing in found for picture in drawing.pictures]
-    return Drawing(pictures, summed(used) if used else None, found[0].told)
+    told = found[0].told
+    if len(found) > 1:
+        # What was used is said of all together.
+        told = {name: value for name, value in told.items() if name != "usage"}
+    return Drawing(pictures, summed(used) if used else None, told)
 
 
 async def drawn_in_chat(

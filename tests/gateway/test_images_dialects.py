@@ -15,7 +15,7 @@ from gateway.usage import writer
 from tests.support import answers
 from tests.support.gateway import LiveGateway
 from tests.support.openai_schema import check
-from tests.support.pictures import b64, images, picture
+from tests.support.pictures import GPT_USAGE, b64, images, picture
 from tests.support.protocols import PathProvider
 from tests.support.provider import Recorded
 
@@ -170,6 +170,15 @@ def test_imagen_has_a_route_of_its_own(gateway: LiveGateway, google: PathProvide
 def add_pollinations(gateway: LiveGateway, at: PathProvider) -> None:
     model = {"public_id": "m", "upstream_name": "flux", "image": True}
     gateway.add_provider(at.base_url, model, name="PollinationsAI", adapter="pollinations")
+
+
+def test_several_pictures_say_what_all_of_them_used(gateway: LiveGateway, pollinations: PathProvider) -> None:
+    add_pollinations(gateway, pollinations)
+    pollinations.enqueue(images(RED, usage=GPT_USAGE), images(RED, usage=GPT_USAGE))
+    found = gateway.client().images.generate(model="m", prompt="x", n=2, **B64)
+    assert found.usage
+    assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.total_tokens) == (48, 2112, 2160)
+    assert (row().prompt_tokens, row().completion_tokens, row().images) == (48, 2112, 2)
 
 
 def test_pollinations_draws_one_picture_a_request(gateway: LiveGateway, pollinations: PathProvider) -> None:
