@@ -343,6 +343,61 @@ def test_a_server_without_the_route_is_asked_in_a_chat(gateway: LiveGateway, pro
     assert (row.prompt_tokens, row.completion_tokens, row.images) == (10, 2580, 2)
 
 
+def streamed(gateway: LiveGateway, **more: Any) -> list[dict[str, Any]]:
+    answer = post(gateway, json={**ASK, "stream": True, **more})
+    assert answer.status_code == 200, answer.text
+    return [json.loads(event.partition("data: ")[2]) for event in answer.text.strip().split("\n\n")]
+
+
+def test_a_stream_of_a_server_that_answers_with_addresses(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    host = provider.base_url.removesuffix("/v1")
+    provider.enqueue(images({"url": f"{host}/made/1.png"}, usage=GPT_USAGE), answers.raw(RED, content_type="image/png"))
+    gateway.add_provider(provider, "m")
+    (event,) = streamed(gateway)
+    assert (event["type"], event["b64_json"], event["usage"]) == ("image_generation.completed", b64(RED), GPT_USAGE)
+    (booked,) = rows()
+    assert (booked.status, booked.stream, booked.images, booked.completion_tokens) == ("ok", True, 1, 1056)
+
+
+def test_a_stream_of_a_server_without_the_route_is_drawn_in_a_chat(
+    gateway: LiveGateway, provider: ScriptedProvider
+) -> None:
+    url = f"data:image/png;base64,{b64(RED)}"
+    message = {"role": "assistant", "content": "Here.", "images": [{"type": "image_url", "image_url": {"url": url}}]}
+    chat = {"id": "1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 1290, "total_tokens": 1295}}  # fmt: skip
+    missing = answers.error(404, "Not Found")
+    provider.enqueue(missing, missing, answers.reply_json(chat))
+    gateway.add_provider(provider, "m")
+    (event,) = streamed(gateway)
+    assert (event["type"], event["b64_json"]) == ("image_generation.completed", b64(RED))
+    assert provider.requests[-1].path == "/v1/chat/completions"
+    (booked,) = rows()
+    assert (booked.status, booked.images, booked.completion_tokens) == ("ok", 1, 1290)
+
+
+@pytest.mark.parametrize("said", ["Unknown parameter: 'stream'.", "This model does not support streaming."])
+def test_a_server_that_refuses_streams_is_asked_without(
+    gateway: LiveGateway, provider: ScriptedProvider, said: str
+) -> None:
+    provider.enqueue(answers.error(400, said), images(RED))
+    gateway.add_provider(provider, "m")
+    (event,) = streamed(gateway, partial_images=2)
+    assert (event["type"], event["b64_json"]) == ("image_generation.completed", b64(RED))
+    first, second = (request.json for request in provider.requests)
+    assert (first["stream"], first["partial_images"]) == (True, 2)
+    assert not {"stream", "partial_images"} & set(second)
+
+
+def test_another_refusal_of_a_stream_is_told(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    provider.enqueue(answers.error(400, "Your prompt is bad."))
+    gateway.add_provider(provider, "m")
+    answer = post(gateway, json={**ASK, "stream": True})
+    assert (answer.status_code, "Your prompt is bad." in answer.text) == (400, True)
+    assert len(provider.requests) == 1
+
+
 def test_a_model_that_only_talks_is_said_so(gateway: LiveGateway, provider: ScriptedProvider) -> None:
     provider.enqueue(answers.error(404, "Not Found"))
     gateway.add_provider(provider, "m")
