@@ -140,4 +140,5 @@ def heard(request: TranscriptionRequest, transcript: Transcript) -> Usage:
     usage = transcript.usage or Usage(*text, estimated=True)
     if usage.audio_seconds is None:
         usage.audio_seconds = request.seconds if transcript.duration is None else transcript.duration
+    usage.unmeasured = usage.audio_seconds is None
     return usage

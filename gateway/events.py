@@ -96,6 +96,8 @@ class Usage:
     audio_seconds: float | None = None
     # Pictures that were made.
     images: int | None = None
+    # There was sound of which nobody knows how long it is.
+    unmeasured: bool = False
 
     @property
     def total_tokens(self) -> int:

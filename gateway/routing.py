@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -135,6 +136,8 @@ CHOSEN_BY = {
     "translations": ("transcription", "audio"),
 }
 
+OPPOSITE = {"speech": "transcription", "transcriptions": "speech", "translations": "speech"}
+
 
 def _fit(found: list[Candidate], operation: str) -> list[Candidate]:
     unfit = UNFIT[operation]
@@ -155,8 +158,8 @@ def _candidates_of_call(
     named = owner_of(snapshot, model) if operation in CHOSEN_BY and not provider else None
     if named is not None and model == named.name and not snapshot.aliases.get(model):
         # A provider's name stands for its default model, which is one for chats; here for the one that can.
-        flags = CHOSEN_BY[operation]
-        if any(known.flags.get(flag) for known in named.models.values() for flag in flags):
+        flags, models = CHOSEN_BY[operation], named.models.values()
+        if any(_is_for(known, operation, flag) for known in models for flag in flags):
             provider, model = named.name, ""
     if model not in AUTOMATIC or snapshot.aliases.get(model):
         return candidates(snapshot, model, provider, principal)
@@ -168,15 +171,20 @@ def _candidates_of_call(
             model
             for policy in ((owner,) if owner else snapshot.providers)
             for model in policy.models.values()
-            if model.flags.get(flag) and not _is_unfit(model, operation) and allowed(model, principal)
+            if _is_for(model, operation, flag) and not _is_unfit(model, operation) and allowed(model, principal)
         ]
         if known:
-            return _by_priority([model for model in known if not model.provider.is_demo] or known)
+            return _by_position([model for model in known if not model.provider.is_demo] or known)
     if owner is not None and operation in CHOSEN_BY:
         raise BadRequest(
             f"No model of {owner.name} is known for {operation}: name one.", code="unsupported_operation", param="model"
         )
     raise ModelNotFound("Name a model: none can be chosen for this.", param="model")
+
+
+def _is_for(model: ModelPolicy, operation: str, flag: str) -> bool:
+    """Whether the flag says that a model is one for this; `audio` does not of what is known for the other direction."""
+    return bool(model.flags.get(flag)) and not (flag == "audio" and model.flags.get(OPPOSITE[operation]))
 
 
 def _is_unfit(model: ModelPolicy, operation: str) -> bool:
@@ -242,6 +250,17 @@ def _entries(entries: Iterable[AliasEntry]) -> list[Candidate]:
 
 def _by_priority(models: Iterable[ModelPolicy]) -> list[Candidate]:
     return [Candidate(model.provider.priority, model.provider.weight, model) for model in models]
+
+
+def _by_position(models: Sequence[ModelPolicy]) -> list[Candidate]:
+    """By the providers' priority, and of each provider the first that is known before its others."""
+    places: Counter[int] = Counter()
+    found = []
+    for model in models:
+        found.append(((model.provider.priority, places[model.provider.id]), model))
+        places[model.provider.id] += 1
+    ranks = {place: rank for rank, place in enumerate(sorted({place for place, _ in found}))}
+    return [Candidate(ranks[place], model.provider.weight, model) for place, model in found]
 
 
 def owner_of(snapshot: Snapshot, model: str) -> ProviderPolicy | None:

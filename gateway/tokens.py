@@ -50,6 +50,7 @@ def summed(parts: Sequence[Usage]) -> Usage:
         _known([part.characters for part in parts]),
         _known([part.audio_seconds for part in parts]),
         _known([part.images for part in parts]),
+        any(part.unmeasured for part in parts),
     )
 
 

@@ -58,7 +58,10 @@ sqlite3.register_adapter(bool, int)
 
 
 def cost_of(prices: Iterable[PricePolicy], usage: Usage, at: float) -> tuple[int | None, int | None]:
-    """The price's id and the cost in nano-dollars; (None, None) while no price is known."""
+    """The price's id and the cost in nano-dollars; (None, None) while no price is known.
+
+    The cost alone is None where pictures or sound have no price of their own and no tokens that somebody counted,
+    or where the length of a sound that is paid by the second is not known."""
     for price in prices:
         if price.valid_from <= at and (price.valid_to is None or at < price.valid_to):
             cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
@@ -69,18 +72,30 @@ def cost_of(prices: Iterable[PricePolicy], usage: Usage, at: float) -> tuple[int
                 + (usage.completion_tokens - reasoning) * price.output
                 + reasoning * (price.output if price.reasoning is None else price.reasoning)
             )
-            if usage.images:
-                if price.image is None and usage.estimated:
-                    # Nobody counted tokens, and nobody said what a picture costs.
+            if usage.images or usage.characters or usage.audio_seconds or usage.unmeasured:
+                media = _media_cost(price, usage)
+                if media is None:
                     return price.id, None
-                total += usage.images * (price.image or 0)
-            if usage.characters:
-                total += usage.characters * (price.character or 0)
-            if usage.audio_seconds:
-                # Whole milliseconds: money is counted in integers.
-                total += round(usage.audio_seconds * 1000) * (price.audio_second or 0) // 1000
+                total += media
             return price.id, total // 1_000_000
     return None, None
+
+
+def _media_cost(price: PricePolicy, usage: Usage) -> int | None:
+    """What pictures and sound cost beside the tokens, in millionths of nano-dollars; None where nobody can say."""
+    units = (
+        (price.image, usage.images),
+        (price.character, usage.characters),
+        (price.audio_second, usage.audio_seconds or usage.unmeasured),
+    )
+    if usage.estimated and any(used and unit is None for unit, used in units):
+        # Nobody counted tokens, and nobody said what a picture, a character or a second costs.
+        return None
+    if usage.unmeasured and price.audio_second:
+        return None
+    pictures = (usage.images or 0) * (price.image or 0) + (usage.characters or 0) * (price.character or 0)
+    # Whole milliseconds: money is counted in integers.
+    return pictures + round((usage.audio_seconds or 0) * 1000) * (price.audio_second or 0) // 1000
 
 
 class Tally:

@@ -10,9 +10,10 @@ from gateway.adapters.base import Adapter
 from gateway.adapters.calls import lacking
 from gateway.audio import SPEECH, TIMED, SpeechRequest, TranscriptionRequest, heard, spoken
 from gateway.chat import ChatRequest
-from gateway.errors import UnsupportedParameter, UpstreamBroken
+from gateway.errors import UnsupportedParameter, UpstreamBroken, UpstreamError
 from gateway.events import Event, Sound, TextDelta, Transcript, Usage
 from gateway.targets import Target
+from gateway.tokens import carried
 from gateway.upstream import Upstream
 
 
@@ -56,7 +57,12 @@ class Audio:
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
         assert isinstance(chat, TranscriptionRequest)
         transcript = await self._transcribing(target, chat).transcribe(upstream, target, chat)
-        return timed(target, chat, transcript), heard(chat, transcript)
+        usage = heard(chat, transcript)
+        try:
+            return timed(target, chat, transcript), usage
+        except UpstreamError as error:
+            carried(error, [usage])
+            raise
 
     def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
         if isinstance(chat, SpeechRequest):
@@ -78,7 +84,9 @@ class Audio:
                     silent = False
                     yield event
         if silent:
-            raise UpstreamBroken(f"{target.provider} gave no sound.")
+            error = UpstreamBroken(f"{target.provider} gave no sound.")
+            error.usage = None if usage is None else spoken(request, usage)
+            raise error
         yield spoken(request, usage)
 
     async def _pieces(

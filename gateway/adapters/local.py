@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from gateway.adapters import local_speech
 from gateway.adapters.calls import lacking
 from gateway.adapters.openai_chat import OpenAIChatAdapter
+from gateway.adapters.pictures import Drawing
 from gateway.audio import SOUND_TYPES, SpeechRequest, TranscriptionRequest
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest
@@ -18,6 +19,7 @@ from gateway.engines import places
 from gateway.engines.places import FAILING, READY
 from gateway.errors import NotReady
 from gateway.events import Event, Sound, Transcript, Usage
+from gateway.pictures import PictureRequest
 from gateway.targets import Target
 from gateway.upstream import Upstream
 
@@ -40,6 +42,12 @@ class LocalAdapter(OpenAIChatAdapter):
     async def call(self, upstream: Upstream, target: Target, request: CallRequest) -> Sequence[Event]:
         check_ready(target, request.operation)
         return await super().call(upstream, target, request)
+
+    async def draw(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
+        raise lacking(target, "pictures")
+
+    def draw_stream(self, upstream: Upstream, target: Target, request: PictureRequest) -> AsyncGenerator[Event, None]:
+        raise lacking(target, "pictures")
 
     async def speak(
         self, upstream: Upstream, target: Target, request: SpeechRequest

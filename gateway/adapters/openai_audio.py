@@ -18,7 +18,7 @@ from gateway.chat import has_too_many_values
 from gateway.errors import UpstreamBroken, UpstreamError
 from gateway.events import RawChunks, Segment, Sound, TextDelta, Transcript, Usage, Word
 from gateway.targets import Target
-from gateway.tokens import MAX_TOKENS, count, read_usage
+from gateway.tokens import MAX_TOKENS, carried, count, read_usage
 from gateway.upstream import Reply, Upstream, UpstreamStream
 
 # The one that OpenAI's examples have; its route wants one.
@@ -199,7 +199,7 @@ async def passed(target: Target, stream: UpstreamStream) -> AsyncGenerator[RawCh
         yield RawChunks(b"data: " + lines + b"\n\n")
         if event.get("type") == "transcript.text.done":
             over = True
-            yield transcript_of(target, {"text": event.get("text"), "usage": event.get("usage")})
+            yield _transcript(target, {"text": event.get("text")}, read_tokens(event.get("usage")), event.get("usage"))
     if not over:
         raise UpstreamBroken(f"{target.provider} broke off its answer.")
 
@@ -255,6 +255,16 @@ def read_transcript(target: Target, reply: Reply) -> Transcript:
 
 
 def transcript_of(target: Target, body: Mapping[str, Any]) -> Transcript:
+    """Raises UpstreamBroken, with the tokens that were counted all the same."""
+    usage = read_tokens(body.get("usage"))
+    try:
+        return _transcript(target, body, usage, body.get("usage"))
+    except UpstreamBroken as error:
+        carried(error, [usage] if usage is not None else [])
+        raise
+
+
+def _transcript(target: Target, body: Mapping[str, Any], usage: Usage | None, told: Any) -> Transcript:
     text, language = body.get("text"), body.get("language")
     if not isinstance(text, str):
         raise UpstreamBroken(f"{target.provider} sent an answer that is no transcript.")
@@ -263,9 +273,8 @@ def transcript_of(target: Target, body: Mapping[str, Any]) -> Transcript:
     except (KeyError, TypeError, ValueError):
         raise UpstreamBroken(f"{target.provider} sent a transcript whose times cannot be read.") from None
     duration = _seconds(body.get("duration"))
-    usage = read_tokens(body.get("usage"))
     if usage is None and duration is None:
-        duration = _billed(body.get("usage"))
+        duration = _billed(told)
     return Transcript(
         text,
         language if isinstance(language, str) else None,

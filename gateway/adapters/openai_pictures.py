@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from gateway.adapters.failures import from_object, from_reply
-from gateway.adapters.pictures import Drawing, Drawn, completed, fetched, picture_of, read_usage
+from gateway.adapters.openai_audio import is_events, whole
+from gateway.adapters.pictures import Drawing, Drawn, NotStreamed, completed, fetched, picture_of, read_usage
 from gateway.adapters.sse import EventSplitter
 from gateway.adapters.translated import AnswerReader, Records, decoded, relayed, written
-from gateway.errors import UpstreamBroken, UpstreamRejected
+from gateway.errors import UpstreamBroken, UpstreamError, UpstreamRejected
 from gateway.events import Event, RawReply, Usage
 from gateway.pictures import Picture, PictureRequest
 from gateway.targets import Target
+from gateway.tokens import carried
 from gateway.upstream import Reply, Upstream
+from gateway.upstream.connection import MAX_REPLY_BYTES
 
 GENERATIONS, EDITS = "/images/generations", "/images/edits"
 # They always give base64, and refuse the field that asks for it.
 ALWAYS_BASE64 = ("gpt-image", "chatgpt-image")
 NO_ROUTE = (404, 405)
+# In a refusal: the fields that make a stream of an answer.
+STREAMING = re.compile(rb"\bstream\b|streaming|partial_images", re.IGNORECASE)
 MAX_REFUSING = 1000
 # Models that were found to refuse the field, by their row's id.
 _refusing: set[int] = set()
 
 
 class PictureSplitter(EventSplitter):
-    """A picture comes whole in one event. Servers that know no streams of pictures send a plain answer in its place."""
+    """A picture comes whole in one event."""
 
     max_bytes = 48 * 1024 * 1024
-
-    def end(self) -> list[bytes]:
-        left = super().end()
-        return [b"data: " + b"".join(rest.splitlines()) if rest.lstrip().startswith(b"{") else rest for rest in left]
 
 
 class NoRoute(UpstreamRejected):
@@ -53,32 +55,50 @@ async def draw(upstream: Upstream, target: Target, request: PictureRequest, belo
         reply = await upstream.call(target, *_sent(target, request, below, base64=False))
     if reply.status != 200:
         raise _refusal(target, reply)
-    body = decoded(target, reply.body)
+    return await _drawing(upstream, target, reply.body)
+
+
+async def _drawing(upstream: Upstream, target: Target, reply: bytes) -> Drawing:
+    """Raises UpstreamError, with what was paid for pictures that cannot be had."""
+    body = decoded(target, reply)
     if body.get("error"):
         raise from_object(target, body["error"])
     items = body.get("data")
-    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-        raise UpstreamBroken(f"{target.provider} sent an answer without pictures.")
     usage = read_usage(body.get("usage"))
-    pictures = [await _picture(upstream, target, item) for item in items]
+    try:
+        if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+            raise UpstreamBroken(f"{target.provider} sent an answer without pictures.")
+        pictures = [await _picture(upstream, target, item) for item in items]
+    except UpstreamError as error:
+        carried(error, [usage] if usage is not None else [])
+        raise
     return Drawing(pictures, usage, {name: value for name, value in body.items() if name != "data"})
 
 
 async def draw_stream(upstream: Upstream, target: Target, request: PictureRequest) -> AsyncGenerator[Event, None]:
-    """The typed events of a provider that shows its pictures while they are made. Raises UpstreamError."""
+    """The typed events of a provider that shows its pictures while they are made. Raises UpstreamError, and NotStreamed
+    where pictures may have to be asked for in another way."""
     stream = await upstream.open_stream(target, *_sent(target, request, "", base64=False, stream=True))
     if isinstance(stream, Reply):
-        raise _refusal(target, stream)
-    async for event in relayed(stream, Records(target, TypedEvents(target, request), PictureSplitter())):
+        refused = _refusal(target, stream)
+        if isinstance(refused, NoRoute) or (stream.status in (400, 422) and STREAMING.search(stream.body)):
+            raise NotStreamed from refused
+        raise refused
+    if not is_events(stream):
+        # Servers that know no streams of pictures answer as if none had been asked for.
+        drawing = await _drawing(upstream, target, await whole(target, stream, MAX_REPLY_BYTES))
+        for event in completed(request, drawing):
+            yield event
+        return
+    async for event in relayed(stream, Records(target, TypedEvents(target), PictureSplitter())):
         yield event
 
 
 class TypedEvents(AnswerReader):
     """Over at the connection's end, which the last picture must have come before."""
 
-    def __init__(self, target: Target, request: PictureRequest) -> None:
+    def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self._request = request
         self._made = 0
         self._usage: Usage | None = None
 
@@ -86,8 +106,6 @@ class TypedEvents(AnswerReader):
         kind = str(data.get("type") or name)
         if kind == "error" or data.get("error"):
             raise from_object(self.target, data.get("error") or data)
-        if isinstance(data.get("data"), list):
-            return self._whole(data)
         if not kind.startswith(("image_generation.", "image_edit.")):
             return []
         picture_of(self.target, data["b64_json"])
@@ -97,13 +115,6 @@ class TypedEvents(AnswerReader):
             # Of several pictures each event tells the sum so far.
             self._usage = told or self._usage
         return [RawReply(b"", {**data, "type": kind})]
-
-    def _whole(self, body: Mapping[str, Any]) -> list[Event]:
-        """A plain answer as the events that end a stream."""
-        pictures = [picture_of(self.target, item["b64_json"]) for item in body["data"]]
-        self._made, self._usage = len(pictures), read_usage(body.get("usage"))
-        told = Drawing(pictures, self._usage, {name: value for name, value in body.items() if name != "data"})
-        return list(completed(self._request, told, self._usage or Usage(0, 0)))
 
     def end(self) -> list[Event]:
         if not self._made:
@@ -133,6 +144,9 @@ def _sent(
         body["response_format"] = "b64_json"
     if stream:
         body["stream"] = True
+    else:
+        # How many are to be seen before the end: a word of streams alone.
+        body.pop("partial_images", None)
     if not request.pictures:
         return below + GENERATIONS, written(target, body), ""
     boundary = os.urandom(24).hex()

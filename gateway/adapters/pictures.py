@@ -8,6 +8,7 @@ import binascii
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -61,10 +62,12 @@ class Draws(Protocol):
 class StreamsPictures(Protocol):
     """One that can also show them while they are made."""
 
-    def draw_stream(
-        self, upstream: Upstream, target: Target, request: PictureRequest
-    ) -> AsyncGenerator[Event, None] | None:
-        """OpenAI's typed events as RawReply each, and Usage; None when this target cannot. Raises UpstreamError."""
+    def draw_stream(self, upstream: Upstream, target: Target, request: PictureRequest) -> AsyncGenerator[Event, None]:
+        """OpenAI's typed events as RawReply each, and Usage. Raises UpstreamError, and NotStreamed before the first."""
+
+
+class NotStreamed(Exception):
+    """This target shows no pictures while they are made; nothing was paid, and it may draw all the same."""
 
 
 class Pictures:
@@ -86,14 +89,16 @@ class Pictures:
         assert isinstance(chat, PictureRequest)
         if hasattr(self._adapter, "draw_stream"):
             streaming: StreamsPictures = self._adapter
-            async for event in streaming.draw_stream(upstream, target, chat):  # type: ignore[union-attr]
-                yield event
-            return
-        drawing = await self._drawn(upstream, target, chat)
-        usage = _used(chat, drawing)
-        for event in completed(chat, drawing, usage):
+            try:
+                async with aclosing(streaming.draw_stream(upstream, target, chat)) as events:
+                    async for event in events:
+                        yield event
+            except NotStreamed:
+                pass
+            else:
+                return
+        for event in completed(chat, await self._drawn(upstream, target, chat)):
             yield event
-        yield usage
 
     async def _drawn(self, upstream: Upstream, target: Target, request: PictureRequest) -> Drawing:
         if not hasattr(self._adapter, "draw"):
@@ -102,8 +107,9 @@ class Pictures:
         return await drawing.draw(upstream, target, request)
 
 
-def completed(request: PictureRequest, drawing: Drawing, usage: Usage) -> Sequence[RawReply]:
-    """The typed events that end a stream, one for each picture."""
+def completed(request: PictureRequest, drawing: Drawing) -> Sequence[Event]:
+    """The typed events that end a stream, one for each picture, and what was used."""
+    usage = _used(request, drawing)
     kind = "image_edit.completed" if request.pictures else "image_generation.completed"
     size = request.size()
     told = {
@@ -113,7 +119,7 @@ def completed(request: PictureRequest, drawing: Drawing, usage: Usage) -> Sequen
         **{name: drawing.told[name] for name in ("size", "quality", "background") if drawing.told.get(name)},
     }
     said = drawing.told.get("usage")
-    return [
+    events = [
         RawReply(
             b"",
             {
@@ -127,6 +133,7 @@ def completed(request: PictureRequest, drawing: Drawing, usage: Usage) -> Sequen
         )
         for picture in drawing.pictures
     ]
+    return *events, usage
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
@@ -251,7 +258,11 @@ async def repeated(request: PictureRequest, once: Callable[[int], Awaitable[Draw
     found = [done[number] for number in range(request.count)]
     used = [drawing.usage for drawing in found if drawing.usage is not None]
     pictures = [picture for drawing in found for picture in drawing.pictures]
-    return Drawing(pictures, summed(used) if used else None, found[0].told)
+    told = found[0].told
+    if len(found) > 1:
+        # What was used is said of all together.
+        told = {name: value for name, value in told.items() if name != "usage"}
+    return Drawing(pictures, summed(used) if used else None, told)
 
 
 async def drawn_in_chat(
@@ -274,7 +285,11 @@ async def drawn_in_chat(
         error = _none_made(target, events)
         error.usage = usage
         raise error
-    return Drawing([picture_of(target, event.data) for event in made], usage)
+    try:
+        return Drawing([picture_of(target, event.data) for event in made], usage)
+    except UpstreamBroken as error:
+        error.usage = usage
+        raise
 
 
 def nearest(request: PictureRequest, ratios: Sequence[str]) -> str | None:

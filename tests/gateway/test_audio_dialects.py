@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from gateway.models import Provider, UsageEvent
+from gateway.models import Price, Provider, ProviderModel, UsageEvent
 from gateway.usage import writer
 from tests.support import answers
 from tests.support.gateway import LiveGateway
@@ -45,6 +45,11 @@ def generated(*parts: Any, finish: str = "STOP") -> answers.Answer:
 
 def sound(mime_type: str = "audio/L16;codec=pcm;rate=16000", data: bytes = SAMPLES) -> Any:
     return {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(data).decode()}}
+
+
+def price() -> None:
+    """A dollar for a million tokens that the model writes."""
+    Price.objects.create(model=ProviderModel.objects.get(), input=0, output=10**9, valid_from="2020-01-01T00:00:00Z")
 
 
 class TestGemini:
@@ -141,6 +146,34 @@ class TestGemini:
         assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
         assert (row().stream, row().completion_tokens) == (True, 80)
 
+    @pytest.mark.parametrize("part", [{"text": "I would rather write."}, sound(data=b"")], ids=["text", "nothing"])
+    def test_what_is_no_sound_was_paid_all_the_same(
+        self, gateway: LiveGateway, provider: ScriptedProvider, part: Any
+    ) -> None:
+        gemini(gateway, provider)
+        price()
+        gateway.reload()
+        provider.enqueue(generated(part))
+        with pytest.raises(openai.InternalServerError):
+            gateway.client().audio.speech.create(**SAY)
+        found = row()
+        assert (found.status, found.prompt_tokens, found.completion_tokens) == ("error", 9, 80)
+        assert (found.characters, found.cost) == (12, 80_000)
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_a_transcript_that_was_cut_is_none(
+        self, gateway: LiveGateway, provider: ScriptedProvider, stream: bool
+    ) -> None:
+        gemini(gateway, provider)
+        price()
+        gateway.reload()
+        provider.enqueue(generated({"text": "The first half of it"}, finish="MAX_TOKENS"))
+        with pytest.raises(openai.InternalServerError, match="a part of the recording only"):
+            gateway.client().audio.transcriptions.create(model="m", file=recording(), stream=stream)
+        found = row()
+        assert (found.status, found.prompt_tokens, found.completion_tokens) == ("error", 9, 80)
+        assert (found.audio_seconds, found.cost) == (0.5, 80_000)
+
     def test_sound_that_has_a_head_passes(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
         gemini(gateway, provider)
         provider.enqueue(generated(sound("audio/ogg;codecs=opus", b"OggS")))
@@ -197,3 +230,32 @@ def test_protocols_without_sound_say_so(gateway: LiveGateway, provider: Scripted
             ask()
         assert (caught.value.code, caught.value.param) == ("unsupported_operation", "model")
     assert not provider.requests
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"text": "Hi."}, {"words": []}, {"text": "Hi.", "segments": [1]}],
+    ids=["no times", "no text", "odd times"],
+)
+def test_a_transcript_that_is_refused_was_paid(gateway: LiveGateway, provider: ScriptedProvider, answer: Any) -> None:
+    gateway.add_provider(provider, "m")
+    price()
+    gateway.reload()
+    usage = {"type": "tokens", "input_tokens": 14, "output_tokens": 45, "total_tokens": 59}
+    provider.on("m", answers.reply_json({**answer, "usage": usage}))
+    with pytest.raises(openai.APIStatusError):
+        gateway.client().audio.transcriptions.create(model="m", file=recording(), response_format="srt")
+    found = row()
+    assert (found.status, found.prompt_tokens, found.completion_tokens, found.cost) == ("error", 14, 45, 45_000)
+
+
+def test_seconds_of_a_transcript_that_is_refused_are_booked(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    gateway.add_provider(provider, "m")
+    Price.objects.create(
+        model=ProviderModel.objects.get(), input=0, output=0, audio_second=10**11, valid_from="2020-01-01T00:00:00Z"
+    )
+    gateway.reload()
+    provider.on("m", answers.reply_json({"text": "Hi.", "usage": {"type": "duration", "seconds": 60}}))
+    with pytest.raises(openai.BadRequestError):
+        gateway.client().audio.transcriptions.create(model="m", file=recording(), response_format="srt")
+    assert (row().status, row().audio_seconds, row().cost) == ("error", 60, 6_000_000)

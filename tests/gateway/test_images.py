@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from gateway.models import UsageEvent
+from gateway.models import Price, ProviderModel, UsageEvent
 from gateway.usage import writer
 from media.models import Quota, StoredFile
 from tests.people import person
 from tests.support import answers
 from tests.support.gateway import LiveGateway
 from tests.support.openai_schema import check_error
-from tests.support.pictures import b64, images, opened, picture
+from tests.support.pictures import GPT_USAGE, b64, images, opened, picture
 from tests.support.provider import ScriptedProvider
 
 RED = picture("red")
@@ -274,6 +274,23 @@ def test_a_broken_provider_is_502_and_booked_once(gateway: LiveGateway, provider
     assert {(row.status, row.http_status, row.images) for row in booked} == {("error", 502, None)}
 
 
+def test_what_was_paid_for_pictures_that_cannot_be_had_is_booked(
+    gateway: LiveGateway, provider: ScriptedProvider
+) -> None:
+    gateway.add_provider(provider, "m")
+    Price.objects.create(
+        model=ProviderModel.objects.get(), input=0, output=40 * 10**9, valid_from="2020-01-01T00:00:00Z"
+    )
+    gateway.reload()
+    items: list[Any] = [{"b64_json": "aGVsbG8="}, {"url": "http://169.254.169.254/a.png"}, {"revised_prompt": "x"}]
+    for item in items:
+        provider.enqueue(images(item, usage=GPT_USAGE))
+        assert post(gateway).status_code == 502
+    provider.enqueue(images(usage=GPT_USAGE))
+    assert post(gateway).status_code == 502
+    assert [(row.prompt_tokens, row.completion_tokens, row.cost) for row in rows()] == [(24, 1056, 42_240_000)] * 4
+
+
 def test_a_refusal_comes_with_the_providers_words(gateway: LiveGateway, provider: ScriptedProvider) -> None:
     refusal = answers.error(400, "Your request was rejected by our safety system.", code="moderation_blocked")
     provider.enqueue(refusal, answers.error(429, "slow", headers={"retry-after": "7"}))
@@ -324,6 +341,61 @@ def test_a_server_without_the_route_is_asked_in_a_chat(gateway: LiveGateway, pro
     assert (asked["image_config"], asked["seed"]) == ({"aspect_ratio": "16:9"}, 3)
     [row] = rows()
     assert (row.prompt_tokens, row.completion_tokens, row.images) == (10, 2580, 2)
+
+
+def streamed(gateway: LiveGateway, **more: Any) -> list[dict[str, Any]]:
+    answer = post(gateway, json={**ASK, "stream": True, **more})
+    assert answer.status_code == 200, answer.text
+    return [json.loads(event.partition("data: ")[2]) for event in answer.text.strip().split("\n\n")]
+
+
+def test_a_stream_of_a_server_that_answers_with_addresses(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    host = provider.base_url.removesuffix("/v1")
+    provider.enqueue(images({"url": f"{host}/made/1.png"}, usage=GPT_USAGE), answers.raw(RED, content_type="image/png"))
+    gateway.add_provider(provider, "m")
+    (event,) = streamed(gateway)
+    assert (event["type"], event["b64_json"], event["usage"]) == ("image_generation.completed", b64(RED), GPT_USAGE)
+    (booked,) = rows()
+    assert (booked.status, booked.stream, booked.images, booked.completion_tokens) == ("ok", True, 1, 1056)
+
+
+def test_a_stream_of_a_server_without_the_route_is_drawn_in_a_chat(
+    gateway: LiveGateway, provider: ScriptedProvider
+) -> None:
+    url = f"data:image/png;base64,{b64(RED)}"
+    message = {"role": "assistant", "content": "Here.", "images": [{"type": "image_url", "image_url": {"url": url}}]}
+    chat = {"id": "1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 1290, "total_tokens": 1295}}  # fmt: skip
+    missing = answers.error(404, "Not Found")
+    provider.enqueue(missing, missing, answers.reply_json(chat))
+    gateway.add_provider(provider, "m")
+    (event,) = streamed(gateway)
+    assert (event["type"], event["b64_json"]) == ("image_generation.completed", b64(RED))
+    assert provider.requests[-1].path == "/v1/chat/completions"
+    (booked,) = rows()
+    assert (booked.status, booked.images, booked.completion_tokens) == ("ok", 1, 1290)
+
+
+@pytest.mark.parametrize("said", ["Unknown parameter: 'stream'.", "This model does not support streaming."])
+def test_a_server_that_refuses_streams_is_asked_without(
+    gateway: LiveGateway, provider: ScriptedProvider, said: str
+) -> None:
+    provider.enqueue(answers.error(400, said), images(RED))
+    gateway.add_provider(provider, "m")
+    (event,) = streamed(gateway, partial_images=2)
+    assert (event["type"], event["b64_json"]) == ("image_generation.completed", b64(RED))
+    first, second = (request.json for request in provider.requests)
+    assert (first["stream"], first["partial_images"]) == (True, 2)
+    assert not {"stream", "partial_images"} & set(second)
+
+
+def test_another_refusal_of_a_stream_is_told(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    provider.enqueue(answers.error(400, "Your prompt is bad."))
+    gateway.add_provider(provider, "m")
+    answer = post(gateway, json={**ASK, "stream": True})
+    assert (answer.status_code, "Your prompt is bad." in answer.text) == (400, True)
+    assert len(provider.requests) == 1
 
 
 def test_a_model_that_only_talks_is_said_so(gateway: LiveGateway, provider: ScriptedProvider) -> None:

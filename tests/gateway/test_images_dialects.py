@@ -10,12 +10,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import openai
 import pytest
 
-from gateway.models import UsageEvent
+from gateway.models import Price, ProviderModel, UsageEvent
 from gateway.usage import writer
 from tests.support import answers
 from tests.support.gateway import LiveGateway
 from tests.support.openai_schema import check
-from tests.support.pictures import b64, images, picture
+from tests.support.pictures import GPT_USAGE, b64, images, picture
 from tests.support.protocols import PathProvider
 from tests.support.provider import Recorded
 
@@ -111,6 +111,31 @@ def test_one_of_several_pictures_that_fails_is_an_error_with_what_the_others_use
     assert booked.completion_tokens in (1290, None), "whether the first was over when the second failed is chance"
 
 
+def test_what_was_paid_for_pictures_that_cannot_be_read_is_booked(gateway: LiveGateway, google: PathProvider) -> None:
+    models: list[Any] = ["m", {"public_id": "i", "upstream_name": "imagen-4.0-generate-001"}]
+    gateway.add_provider(google.base_url, *models, name="Gemini", adapter="gemini")
+    Price.objects.create(
+        model=ProviderModel.objects.get(public_id="i"),
+        input=0,
+        output=0,
+        image=40_000 * 10**9,
+        valid_from="2020-01-01T00:00Z",
+    )
+    gateway.reload()
+    odd = {"bytesBase64Encoded": b64(b"no picture at all")}
+    google.enqueue(
+        gemini_answer({"inlineData": {"mimeType": "image/png", "data": b64(b"no picture at all")}}),
+        answers.reply_json({"predictions": [odd, odd]}),
+    )
+    for model in ("m", "i"):
+        with pytest.raises(openai.InternalServerError):
+            gateway.client().images.generate(model=model, prompt="x", n=1)
+    writer.flush()
+    chat, imagen = UsageEvent.objects.order_by("id")
+    assert (chat.status, chat.prompt_tokens, chat.completion_tokens) == ("error", 7, 1290)
+    assert (imagen.status, imagen.images, imagen.cost) == ("error", 2, 80_000_000)
+
+
 def test_imagen_has_a_route_of_its_own(gateway: LiveGateway, google: PathProvider) -> None:
     model = {"public_id": "m", "upstream_name": "imagen-4.0-generate-001"}
     gateway.add_provider(google.base_url, model, name="Gemini", adapter="gemini")
@@ -145,6 +170,15 @@ def test_imagen_has_a_route_of_its_own(gateway: LiveGateway, google: PathProvide
 def add_pollinations(gateway: LiveGateway, at: PathProvider) -> None:
     model = {"public_id": "m", "upstream_name": "flux", "image": True}
     gateway.add_provider(at.base_url, model, name="PollinationsAI", adapter="pollinations")
+
+
+def test_several_pictures_say_what_all_of_them_used(gateway: LiveGateway, pollinations: PathProvider) -> None:
+    add_pollinations(gateway, pollinations)
+    pollinations.enqueue(images(RED, usage=GPT_USAGE), images(RED, usage=GPT_USAGE))
+    found = gateway.client().images.generate(model="m", prompt="x", n=2, **B64)
+    assert found.usage
+    assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.total_tokens) == (48, 2112, 2160)
+    assert (row().prompt_tokens, row().completion_tokens, row().images) == (48, 2112, 2)
 
 
 def test_pollinations_draws_one_picture_a_request(gateway: LiveGateway, pollinations: PathProvider) -> None:

@@ -13,14 +13,16 @@ from django.test import Client
 from django.urls import reverse
 
 from gateway import operations
+from gateway.breaker import breaker
 from gateway.engines import places
 from gateway.engines.engine import MAX_LOG, bound, last_line
 from gateway.engines.extras import problem_with
 from gateway.engines.places import FAILING, LOADING, READY, Place
 from gateway.models import AliasTarget, ModelAlias, Provider, ProviderModel
 from gateway.operations import Refused
+from gateway.presets import presets
 from gateway.provider_state import provider_states
-from gateway.snapshot import load
+from gateway.snapshot import load, store
 from tests.support.gateway import LiveGateway
 from tests.support.provider import ScriptedProvider
 
@@ -202,3 +204,18 @@ def test_the_command_refuses_what_cannot_run(db: None, tmp_path: Path, settings:
 
 def test_the_engines_run_in_our_own_python_unless_told(settings: Any) -> None:
     assert sys.executable == settings.LOCAL_ENGINE_PYTHON
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_asks_it_for_pictures_does_not_pause_its_speech(gateway: LiveGateway, stream: bool) -> None:
+    gateway.add_provider("", "espeak-ng", name="local", adapter="local", auth_style="none", credentials=())
+    body = {"model": "espeak-ng", "provider": "local", "prompt": "A fox", "stream": stream}
+    for _ in range(4):
+        answer = gateway.http.post("/v1/images/generations", json=body, headers=gateway.auth())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unsupported_operation")
+    (target,) = store.current.by_name["local"].models["espeak-ng"].targets
+    assert not breaker.is_open(target)
+
+
+def test_its_models_are_known_not_to_draw() -> None:
+    assert all(model.flags["image"] is False for model in presets()["local"].models)

@@ -12,7 +12,7 @@ from gateway import routing
 from gateway.authentication import Principal
 from gateway.busy import busy
 from gateway.chat import ChatRequest, Preferences
-from gateway.errors import ModelNotFound, NotAllowed, ProviderNotFound, Unavailable
+from gateway.errors import BadRequest, ModelNotFound, NotAllowed, ProviderNotFound, Unavailable
 from gateway.models import AliasTarget, Credential, ModelAlias, Provider, ProviderModel
 from gateway.snapshot import KeyPolicy, load
 
@@ -278,3 +278,52 @@ def test_what_is_remembered_of_a_name_is_for_those_who_may_use_all() -> None:
         routing.targets_of(snapshot, chat, scoped("other"))
     with pytest.raises(ProviderNotFound):
         routing.targets_of(snapshot, ChatRequest("m", "B", False, False, {}), ANYONE)
+
+
+def chosen(operation: str, provider: str | None = None) -> list[str]:
+    found = routing.targets_for(load(), "", provider, ANYONE, None, operation)
+    return [f"{target.provider}/{target.public_id}" for target in found]
+
+
+def known(provider: Provider, **models: dict[str, bool]) -> None:
+    for name, flags in models.items():
+        ProviderModel.objects.create(provider=provider, public_id=name, **flags)
+
+
+def test_a_model_that_nobody_named_is_the_first_that_is_known() -> None:
+    for name, priority in (("B", 20), ("A", 10)):
+        known(
+            make(name, priority=priority), talks={"chat": True}, z={"image": True}, m={"image": True}, a={"image": True}
+        )
+    wanted = [f"{provider}/{model}" for provider in "AB" for model in "zma"]
+    assert all(chosen("images") == wanted for _ in range(20))
+    assert all(chosen("images", "b") == wanted[3:] for _ in range(20))
+
+
+def test_equal_providers_share_their_first_models() -> None:
+    for name in "AB":
+        known(make(name, priority=10), first={"speech": True}, second={"speech": True})
+    found = Counter(tuple(chosen("speech")) for _ in range(60))
+    assert {item[0] for item in found} == {"A/first", "B/first"}
+    assert all(set(item[2:]) == {"A/second", "B/second"} for item in found)
+
+
+@pytest.mark.parametrize(
+    ("operation", "own", "other"),
+    [("speech", "speech", "transcription"), ("transcriptions", "transcription", "speech")],
+)
+def test_a_model_of_the_other_direction_is_not_chosen(operation: str, own: str, other: str) -> None:
+    known(
+        make("A"),
+        wrong={"audio": True, other: True},
+        right={"audio": True},
+        both={"audio": True, other: True, own: True},
+    )
+    assert chosen(operation) == ["A/both"]
+    ProviderModel.objects.filter(public_id="both").delete()
+    assert chosen(operation) == ["A/right"]
+    ProviderModel.objects.filter(public_id="right").delete()
+    with pytest.raises(BadRequest):
+        chosen(operation, "A")
+    with pytest.raises(ModelNotFound):
+        chosen(operation)

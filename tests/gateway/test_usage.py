@@ -174,6 +174,34 @@ def test_without_special_prices_the_plain_ones_count() -> None:
     assert cost_of([price], Usage(1, 1), 11.0) == (None, None)
 
 
+GUESSED: dict[str, Any] = {"prompt_tokens": 3, "completion_tokens": 0, "estimated": True}
+
+
+@pytest.mark.parametrize(
+    ("prices", "usage", "cost"),
+    [
+        ({}, Usage(**GUESSED, characters=12), None),
+        ({"character": 10**6}, Usage(**GUESSED, characters=12), 12),
+        ({}, Usage(**GUESSED, audio_seconds=2.5), None),
+        ({}, Usage(**GUESSED, unmeasured=True), None),
+        ({"audio_second": 10**6}, Usage(**GUESSED, audio_seconds=2.5), 2),
+        ({"audio_second": 10**6}, Usage(**GUESSED, unmeasured=True), None),
+        ({"audio_second": 10**6}, Usage(5, 5, unmeasured=True), None),
+        ({"audio_second": 0}, Usage(**GUESSED, unmeasured=True), 0),
+        # Somebody counted the tokens, and they are what is paid.
+        ({"input": 10**6}, Usage(7, 5, audio_seconds=2.5), 7),
+        ({"input": 10**6}, Usage(7, 5, unmeasured=True), 7),
+        ({"input": 10**6}, Usage(7, 5, characters=12), 7),
+        ({"image": 10**6}, Usage(**GUESSED, images=2), 2),
+        ({}, Usage(**GUESSED, images=2), None),
+    ],
+)
+def test_sound_that_nobody_can_price_is_not_free(prices: Any, usage: Usage, cost: int | None) -> None:
+    units: dict[str, Any] = {"input": 0, **prices}
+    price = PricePolicy(7, cached_input=None, output=0, reasoning=None, valid_from=0, valid_to=None, **units)
+    assert cost_of([price], usage, 1.0) == (7, cost)
+
+
 def test_keys_know_when_they_were_used(gateway: LiveGateway, provider: ScriptedProvider) -> None:
     gateway.add_provider(provider)
     writer._last_used_at = -1e9

@@ -43,7 +43,7 @@ class GeminiAdapter(GeminiAudio, TranslatedAdapter):
             )
             if reply.status != 200:
                 raise self.failure(target, reply)
-            return imagen_answer(target, decoded(target, reply.body))
+            return imagen_answer(target, request, decoded(target, reply.body))
         more = image_config(request)
         return await repeated(request, lambda _: drawn_in_chat(self, upstream, target, request, more))
 

@@ -13,10 +13,11 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from gateway.adapters.translated import decoded, written
-from gateway.audio import TIMED, TRANSLATIONS, SpeechRequest, TranscriptionRequest
+from gateway.audio import TIMED, TRANSLATIONS, SpeechRequest, TranscriptionRequest, heard, spoken
 from gateway.errors import ContentRefused, UnsupportedParameter, UpstreamBroken, UpstreamError
 from gateway.events import Event, Finished, MediaOutput, Sound, TextDelta, Transcript, Usage
 from gateway.targets import Target
+from gateway.tokens import carried
 from gateway.upstream import Reply, Upstream
 
 # What callers of OpenAI's voices get: for each one of Gemini's, always the same.
@@ -57,23 +58,36 @@ class GeminiAudio:
     ) -> AsyncGenerator[Sound | Usage, None]:
         body = speech_body(target, request)
         events = await self._generated(upstream, target, body)
+        usage = _used(events)
         sounds = [event for event in events if isinstance(event, MediaOutput) and event.mime_type.startswith("audio/")]
-        if not sounds:
-            raise _silence(target, events)
-        for mime_type, data in as_asked(target, request, sounds):
+        try:
+            if not sounds:
+                raise _silence(target, events)
+            found = as_asked(target, request, sounds)
+        except UpstreamError as error:
+            carried(error, [spoken(request, part) for part in usage])
+            raise
+        for mime_type, data in found:
             for at in range(0, len(data), PIECE_BYTES):
                 yield Sound(data[at : at + PIECE_BYTES], mime_type)
-        for event in events:
-            if isinstance(event, Usage):
-                yield event
+        for part in usage:
+            yield part
 
     async def transcribe(self, upstream: Upstream, target: Target, request: TranscriptionRequest) -> Transcript:
         events = await self._generated(upstream, target, recording_body(target, request))
         text = "".join(event.text for event in events if isinstance(event, TextDelta)).strip()
+        transcript = Transcript(text, usage=next(iter(_used(events)), None))
+        error: UpstreamError | None = None
         if not text and _is_refused(events):
-            raise _silence(target, events)
-        usage = next((event for event in events if isinstance(event, Usage)), None)
-        return Transcript(text, usage=usage)
+            error = _silence(target, events)
+        elif _ended(events, "length"):
+            # What is missing cannot be told from the text.
+            error = UpstreamBroken(f"{target.provider} wrote down a part of the recording only: it is too long for it.")
+        if error is not None:
+            if transcript.usage is not None:
+                error.usage = heard(request, transcript)
+            raise error
+        return transcript
 
     async def _generated(self, upstream: Upstream, target: Target, body: Mapping[str, Any]) -> Sequence[Event]:
         reply = await upstream.call(target, self.address(target, "generateContent"), written(target, body))
@@ -91,8 +105,16 @@ class GeminiAudio:
         raise NotImplementedError
 
 
+def _used(events: Sequence[Event]) -> list[Usage]:
+    return [event for event in events if isinstance(event, Usage)]
+
+
 def _is_refused(events: Sequence[Event]) -> bool:
-    return any(isinstance(event, Finished) and event.reason == "content_filter" for event in events)
+    return _ended(events, "content_filter")
+
+
+def _ended(events: Sequence[Event], reason: str) -> bool:
+    return any(isinstance(event, Finished) and event.reason == reason for event in events)
 
 
 def _silence(target: Target, events: Sequence[Event]) -> UpstreamError:

@@ -7,8 +7,10 @@ from typing import Any
 
 from gateway.adapters.pictures import Drawing, nearest, picture_of, resolution
 from gateway.errors import ContentRefused, UnsupportedParameter, UpstreamBroken
+from gateway.events import Usage
 from gateway.pictures import PictureRequest
 from gateway.targets import Target
+from gateway.tokens import carried
 
 RATIOS = ("1:1", "3:4", "4:3", "9:16", "16:9")
 MAX_COUNT = 4
@@ -32,8 +34,11 @@ def imagen_body(target: Target, request: PictureRequest) -> dict[str, Any]:
     }
 
 
-def imagen_answer(target: Target, body: Mapping[str, Any]) -> Drawing:
-    """Raises ContentRefused for an answer in which nothing was left, UpstreamBroken for one that cannot be read."""
+def imagen_answer(target: Target, request: PictureRequest, body: Mapping[str, Any]) -> Drawing:
+    """Raises ContentRefused for an answer in which nothing was left, UpstreamBroken for one that cannot be read.
+
+    Imagen is paid by the picture, also for those that cannot be read.
+    """
     predictions = body.get("predictions") or []
     if not isinstance(predictions, list) or not all(isinstance(item, dict) for item in predictions):
         raise UpstreamBroken(f"{target.provider} sent an answer without pictures.")
@@ -41,7 +46,11 @@ def imagen_answer(target: Target, body: Mapping[str, Any]) -> Drawing:
     if not made:
         said = next((str(item["raiFilteredReason"]) for item in predictions if item.get("raiFilteredReason")), "")
         raise ContentRefused(said[:1000] or f"{target.provider} refused to make this picture.")
-    return Drawing([picture_of(target, item["bytesBase64Encoded"], _prompt(item)) for item in made])
+    try:
+        return Drawing([picture_of(target, item["bytesBase64Encoded"], _prompt(item)) for item in made])
+    except UpstreamBroken as error:
+        carried(error, [Usage(request.estimated_tokens(), 0, estimated=True, images=len(made))])
+        raise
 
 
 def _prompt(item: Mapping[str, Any]) -> str:

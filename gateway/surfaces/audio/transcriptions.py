@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.audio import TRANSCRIPTIONS, TRANSLATIONS, TranscriptionRequest
 from gateway.authentication import Principal, authenticate_scope
 from gateway.chat import ChatRequest
@@ -56,7 +58,8 @@ class Transcriptions(OpenAISurface):
     def estimated(self, chat: ChatRequest, chunks: int) -> Usage:
         """The caller left: the whole recording was sent all the same."""
         assert isinstance(chat, TranscriptionRequest)
-        return Usage(len(chat.prompt) // 4, chunks, estimated=True, audio_seconds=chat.seconds)
+        length: dict[str, Any] = {"audio_seconds": chat.seconds, "unmeasured": chat.seconds is None}
+        return Usage(len(chat.prompt) // 4, chunks, estimated=True, **length)
 
 
 transcriptions, translations = Transcriptions(TRANSCRIPTIONS), Transcriptions(TRANSLATIONS)

@@ -27,7 +27,8 @@ from gateway.surfaces.openai.picture_parser import (
     picture_of,
     read_form_off_the_loop,
 )
-from gateway.surfaces.pipeline import PlainEncoder
+from gateway.surfaces.pipeline import PlainEncoder, StreamEncoder
+from gateway.usage import Tally
 from media.errors import MediaError
 from media.fetch import Budget, FetchError, Rules, fetch
 from media.links import base_of
@@ -90,11 +91,14 @@ class PictureStream:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.chunks = 0
+        # Pictures that came to their end.
+        self.made = 0
 
     def encode(self, event: Event) -> bytes:
         match event:
             case RawReply(_, body):
                 self.chunks += 1
+                self.made += str(body.get("type")).endswith(".completed")
                 return frame(body)
             case Usage():
                 self.usage = event
@@ -145,7 +149,13 @@ class Images(OpenAISurface):
         return frame({"type": "error", **error_object(error)})
 
     def estimated(self, chat: ChatRequest, chunks: int) -> Usage:
-        return Usage(cast(PictureRequest, chat).estimated_tokens(), 0, estimated=True)
+        # Who saw a part of a picture has had one made.
+        return Usage(cast(PictureRequest, chat).estimated_tokens(), 0, estimated=True, images=1)
+
+    def book_partial(self, tally: Tally, encoder: StreamEncoder | None, chat: ChatRequest) -> None:
+        super().book_partial(tally, encoder, chat)
+        if isinstance(encoder, PictureStream) and encoder.usage is None and tally.usage is not None:
+            tally.usage.images = max(1, encoder.made)
 
 
 class Edits(Images):

@@ -535,6 +535,23 @@ A -> B end.
         assert (found.audio_seconds, found.completion_tokens, found.cost) == (seconds, tokens, cost)
         assert found.estimated == ("usage" not in body or body["usage"]["type"] == "duration")
 
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_a_recording_of_unknown_length_has_an_unknown_cost(
+        self, gateway: LiveGateway, provider: ScriptedProvider, stream: bool
+    ) -> None:
+        provider.on("whisper-up", reply_json({"text": TEXT}))
+        gateway.add_provider(provider, LISTENER, name="Acme")
+        Price.objects.create(
+            model=ProviderModel.objects.get(), input=0, output=0, audio_second=10**11, valid_from="2020-01-01T00:00:00Z"
+        )
+        gateway.reload()
+        sound: Any = ("a.webm", io.BytesIO(b"\x1a\x45\xdf\xa3\x00webm" + bytes(100)), "audio/webm")
+        answer = gateway.client().audio.transcriptions.create(model="ears", file=sound, stream=stream)
+        if stream:
+            list(answer)
+        found = row()
+        assert (found.status, found.audio_seconds, found.cost) == ("ok", None, None)
+
     def test_films_and_all_usual_sounds_are_taken(self, gateway: LiveGateway, listener: ScriptedProvider) -> None:
         beginnings = {
             b"ID3\x04": "audio.mp3", b"\xff\xfb\x90\x00": "audio.mp3", b"fLaC\x00": "audio.flac",

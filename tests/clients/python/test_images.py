@@ -213,7 +213,24 @@ def test_a_stream_that_breaks_off_is_an_error_and_no_picture(gateway: LiveGatewa
     assert next(iter(stream)).type == "image_generation.partial_image"
     with pytest.raises(openai.APIError):
         list(stream)
-    assert row().status == "error"
+    assert (row().status, row().images, row().estimated) == ("error", 1, True)
+
+
+@pytest.mark.parametrize(("price", "cost"), [(40_000 * 10**9, 80_000_000), (None, None)])
+def test_pictures_of_a_stream_that_breaks_off_are_booked(
+    gateway: LiveGateway, provider: ScriptedProvider, price: int | None, cost: int | None
+) -> None:
+    last = {"type": "image_generation.completed", "b64_json": b64(RED)}
+    fault = {"type": "error", "error": {"message": "no more", "type": "server_error"}}
+    provider.enqueue(events(last, last, fault))
+    gateway.add_provider(provider, "gpt-image-1")
+    Price.objects.create(
+        model=ProviderModel.objects.get(), input=0, output=0, image=price, valid_from="2020-01-01T00:00:00Z"
+    )
+    gateway.reload()
+    with pytest.raises(openai.APIError):
+        list(gateway.client().images.generate(model="gpt-image-1", prompt="x", n=3, stream=True))
+    assert (row().status, row().images, row().cost) == ("error", 2, cost)
 
 
 def test_the_demo_really_draws(gateway: LiveGateway) -> None:
