@@ -114,7 +114,7 @@ def test_it_serves_and_is_kept_alive_until_the_gateway_ends(start: Start) -> Non
     core.streams(gateway.client(), "tiny")
     # Who comes second waits, and ends nobody's answer.
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(lambda _: ask(gateway), range(3))) == ["length"] * 3
+        assert set(pool.map(lambda _: ask(gateway), range(3))) <= {"length", "stop"}
     legacy = gateway.client().completions.create(model="tiny", prompt="Hello", max_tokens=3)
     assert legacy.usage
     assert legacy.usage.completion_tokens
