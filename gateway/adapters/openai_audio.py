@@ -230,11 +230,18 @@ def fields(target: Target, request: TranscriptionRequest) -> Iterator[tuple[str,
         sent["response_format"] = SENT_FORMS.get(request.format, request.format)
     for name, value in sent.items():
         if isinstance(value, list):
-            yield from ((f"{name}[]", str(item)) for item in value)
+            yield from ((f"{name}[]", _said(item)) for item in value)
         else:
-            yield name, f"{value:g}" if isinstance(value, float) else str(value)
+            yield name, _said(value)
     if request.stream:
         yield "stream", "true"
+
+
+def _said(value: Any) -> str:
+    """As the text of a form."""
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) else orjson.dumps(value).decode()
 
 
 def read_transcript(target: Target, reply: Reply) -> Transcript:

@@ -15,6 +15,7 @@ from gateway.errors import BadRequest
 from gateway.surfaces.audio.recordings import seconds_of
 from gateway.surfaces.multipart import Bounds, Form, Upload
 from gateway.surfaces.openai.parser import addressed, decode, ill_typed, merged, missing
+from gateway.surfaces.openai.steering import OBJECTS, of_form
 from media.kinds import kind_of
 
 MAX_TEXT = 4096
@@ -22,12 +23,15 @@ MAX_LANGUAGE = 100
 MAX_VOICE = 200
 MAX_PROMPT = 100_000
 FORM_BOUNDS = Bounds(files=2, fields=200)
+# Like OpenAI's, all of these are plain text.
+TEXT_FORMS = ("text", "srt", "vtt")
 TRANSCRIPT_FORMS = ("json", "text", "srt", "verbose_json", "vtt", "diarized_json")
 GRANULARITIES = ("word", "segment")
 # What a form may hold several of.
 LISTS = (
     "timestamp_granularities", "include", "known_speaker_names", "known_speaker_references", "languages", "keywords",
 )  # fmt: skip
+SINGLE = ("model", "provider", "language", "prompt", "response_format", "stream", "temperature")
 FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}(?:\[[A-Za-z0-9_.-]{0,64}\])?\Z")
 TRUTHS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
@@ -51,7 +55,16 @@ def speech_of(body: dict[str, Any], path_provider: str | None = None) -> SpeechR
     _check_choice(body, "stream_format", ("audio", "sse"))
     _check_range(body, "speed", 0.25, 4)
     fields["body"] = {name: value for name, value in fields["body"].items() if value is not None}
+    if body.get("stream_format") != "sse":
+        fields = without_cost(fields)
     return SpeechRequest(**fields | {"stream": True}, plain=False)
+
+
+def without_cost(fields: dict[str, Any]) -> dict[str, Any]:
+    """For answers that have no place for what they cost: the caller is told that its question has no effect."""
+    if not fields["include_cost"]:
+        return fields
+    return {**fields, "include_cost": False, "warnings": (*fields["warnings"], "usage")}
 
 
 def _addressed(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
@@ -121,6 +134,8 @@ async def parse_transcription(form: Form, operation: str, path_provider: str | N
     body = form_body(form)
     fields = _addressed(body, path_provider)
     _check_transcription(body, operation)
+    if body.get("response_format") in TEXT_FORMS:
+        fields = without_cost(fields)
     upload = the_file(form)
     sound, kind, seconds = await asyncio.to_thread(_read, upload)
     return TranscriptionRequest(
@@ -144,9 +159,7 @@ def form_body(form: Form) -> dict[str, Any]:
             body.setdefault(name, []).extend(values)
         else:
             body[name] = values[0]
-    # A text of that name would stand beside the file.
-    body.pop("file", None)
-    for name in ("model", "provider", "language", "prompt", "response_format", "stream", "temperature"):
+    for name in (*SINGLE, *OBJECTS):
         if isinstance(body.get(name), list):
             body[name] = body[name][-1]
         if body.get(name) == "" and name not in ("model", "prompt"):
@@ -156,6 +169,25 @@ def form_body(form: Form) -> dict[str, Any]:
         body["temperature"] = _number("temperature", body["temperature"])
     if "stream" in body:
         body["stream"] = _truth("stream", body["stream"])
+    body |= {name: of_form(name, body[name]) for name in ("provider", *OBJECTS) if name in body}
+    return _whole(body)
+
+
+def _whole(body: dict[str, Any]) -> dict[str, Any]:
+    """With what `extra_body` adds, whose values are of any type. Raises BadRequest."""
+    body = {name: value for name, value in merged(body).items() if value is not None}
+    # A field of that name would stand beside the file.
+    body.pop("file", None)
+    for name in body:
+        if not FIELD_NAME.match(name):
+            raise BadRequest("A field of 'extra_body' has a name that cannot be passed on.", param="extra_body")
+    if not isinstance(body.get("stream", False), bool):
+        raise ill_typed("stream", "a boolean")
+    if not isinstance(body.get("response_format", ""), str):
+        raise ill_typed("response_format", "a string")
+    for name in LISTS:
+        if name in body and not isinstance(body[name], list):
+            raise ill_typed(name, "an array")
     return body
 
 

@@ -19,9 +19,9 @@ from gateway.events import Event, Failed, Sound, Usage
 from gateway.surfaces.audio.parser import parse_speech
 from gateway.surfaces.exchange import Exchange
 from gateway.surfaces.openai.consumer import OpenAISurface
-from gateway.surfaces.openai.encoder import frame
+from gateway.surfaces.openai.encoder import frame, priced
 from gateway.surfaces.openai.errors import error_object
-from gateway.surfaces.pipeline import StreamEncoder, note
+from gateway.surfaces.pipeline import Cost, StreamEncoder, note
 from gateway.targets import Target
 from gateway.upstream import upstream
 from gateway.usage import Tally
@@ -58,6 +58,8 @@ class SoundEncoder:
 class SoundEventEncoder(SoundEncoder):
     """`stream_format: sse`: pieces in base64, and an event that ends them."""
 
+    cost: Cost | None = None
+
     def encode(self, event: Event) -> bytes:
         if isinstance(event, Failed):
             return frame(error_object(event.error))
@@ -67,7 +69,8 @@ class SoundEventEncoder(SoundEncoder):
     def end(self) -> bytes:
         used = self.usage or Usage(0, 0)
         tokens = {"input_tokens": used.prompt_tokens, "output_tokens": used.completion_tokens}
-        return frame({"type": "speech.audio.done", "usage": {**tokens, "total_tokens": used.total_tokens}})
+        told = priced({**tokens, "total_tokens": used.total_tokens}, used, self.cost)
+        return frame({"type": "speech.audio.done", "usage": told})
 
 
 class Speech(OpenAISurface):

@@ -11,7 +11,7 @@ from gateway.events import Usage
 from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.audio import documents
-from gateway.surfaces.audio.parser import FORM_BOUNDS, parse_transcription
+from gateway.surfaces.audio.parser import FORM_BOUNDS, TEXT_FORMS, parse_transcription
 from gateway.surfaces.audio.transcripts import TranscriptEncoder, TranscriptStreamEncoder
 from gateway.surfaces.exchange import Exchange
 from gateway.surfaces.multipart import Form, read_form
@@ -20,8 +20,6 @@ from gateway.surfaces.pipeline import JSON_HEADERS
 from gateway.usage import Tally
 
 TEXT_HEADERS = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-# Like OpenAI's, all of these are plain text.
-TEXT_FORMS = ("text", "srt", "vtt")
 
 
 class Transcriptions(OpenAISurface):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -11,9 +11,11 @@ from gateway.audio import TRANSLATIONS, TranscriptionRequest
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamBroken
 from gateway.events import Event, Failed, RawChunks, Segment, Started, TextDelta, Transcript, Usage, Word
-from gateway.surfaces.openai.encoder import frame
+from gateway.surfaces.openai.encoder import frame, priced
 from gateway.surfaces.openai.errors import error_object
 
+Cost = Callable[[Usage], float | None]
+DONE = "transcript.text.done"
 # A line that is made of words ends after so many characters or seconds, or before a pause.
 LINE_CHARACTERS = 80
 LINE_SECONDS = 7.0
@@ -31,6 +33,8 @@ SEGMENT = {
 
 class TranscriptEncoder:
     """One whole transcript."""
+
+    cost: Cost | None = None
 
     def __init__(self, request: ChatRequest) -> None:
         assert isinstance(request, TranscriptionRequest)
@@ -73,7 +77,23 @@ class TranscriptEncoder:
                 body = diarized(transcript)
             case _:
                 body = {"text": transcript.text}
-        return {**transcript.more, **body, **self._who}
+        return with_cost({**transcript.more, **body, **self._who}, self.usage, self.cost)
+
+
+def with_cost(body: dict[str, Any], usage: Usage | None, cost: Cost | None) -> dict[str, Any]:
+    """The body, whose usage says what it cost where that was asked."""
+    if cost is None or usage is None:
+        return body
+    told = body.get("usage")
+    return {**body, "usage": priced(told if isinstance(told, dict) else usage_body(usage), usage, cost)}
+
+
+def usage_body(usage: Usage) -> dict[str, Any]:
+    """In one of the two forms that OpenAI has for transcripts; empty where nothing was counted."""
+    if not usage.estimated:
+        tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
+        return {"type": "tokens", **tokens, "total_tokens": usage.total_tokens}
+    return {} if usage.audio_seconds is None else {"type": "duration", "seconds": usage.audio_seconds}
 
 
 def verbose(request: TranscriptionRequest, transcript: Transcript) -> dict[str, Any]:
@@ -164,11 +184,15 @@ def _clock(seconds: float, point: str) -> str:
 class TranscriptStreamEncoder:
     """OpenAI's events. A provider's own pass as they are; of others they are made."""
 
+    cost: Cost | None = None
+
     def __init__(self, request: ChatRequest) -> None:
         self.usage: Usage | None = None
         self.chunks = 0
         self._passes = False
         self._who: dict[str, str] = {}
+        # The last event, while it waits for what it is to say of its cost.
+        self._last: dict[str, Any] | None = None
 
     def encode(self, event: Event) -> bytes:
         match event:
@@ -177,14 +201,15 @@ class TranscriptStreamEncoder:
             case RawChunks(data):
                 self._passes = True
                 self.chunks += 1
-                return data
+                return data if self.cost is None else self._unless_last(data)
             case TextDelta(text):
                 self.chunks += 1
                 return frame({"type": "transcript.text.delta", "delta": text})
             case Transcript() if not self._passes:
-                return frame({**event.more, "type": "transcript.text.done", "text": event.text, **self._who})
+                self._last = {**event.more, "type": DONE, "text": event.text, **self._who}
             case Usage():
                 self.usage = event
+                return self._closing()
             case Failed(error):
                 return frame(error_object(error))
             case _:
@@ -192,4 +217,15 @@ class TranscriptStreamEncoder:
         return b""
 
     def end(self) -> bytes:
+        return self._closing()
+
+    def _unless_last(self, data: bytes) -> bytes:
+        event = orjson.loads(data.removeprefix(b"data: "))
+        if event.get("type") != DONE:
+            return data
+        self._last = event
         return b""
+
+    def _closing(self) -> bytes:
+        last, self._last = self._last, None
+        return b"" if last is None else frame(with_cost(last, self.usage, self.cost))

@@ -8,13 +8,12 @@ import binascii
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from gateway.errors import BadRequest
 from gateway.pictures import EXTENSIONS, MAX_INPUTS, MAX_PICTURES, Picture, PictureRequest
 from gateway.surfaces.multipart import Form, Upload
 from gateway.surfaces.openai.calls import check_integer, check_kind
 from gateway.surfaces.openai.parser import addressed, decode, ill_typed, merged, missing
+from gateway.surfaces.openai.steering import of_form
 from media.kinds import kind_of
 
 FORMS = ("url", "b64_json")
@@ -173,12 +172,7 @@ def _value(name: str, text: str) -> Any:
         if text.lower() not in TRUTHS:
             raise ill_typed(name, "a boolean")
         return TRUTHS[text.lower()]
-    if name in ("extra_body", "usage") or (name == "provider" and text.startswith("{")):
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError:
-            raise ill_typed(name, "an object") from None
-    return text
+    return of_form(name, text)
 
 
 def _number(name: str, text: str, kind: Callable[[str], Any], wanted: str) -> Any:

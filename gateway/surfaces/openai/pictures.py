@@ -93,23 +93,36 @@ class PictureStream:
         self.chunks = 0
         # Pictures that came to their end.
         self.made = 0
+        # The end of the last picture, while it waits for what it is to say of its cost.
+        self._last: dict[str, Any] | None = None
 
     def encode(self, event: Event) -> bytes:
         match event:
             case RawReply(_, body):
                 self.chunks += 1
-                self.made += str(body.get("type")).endswith(".completed")
-                return frame(body)
+                ends = str(body.get("type")).endswith(".completed")
+                self.made += ends
+                before, self._last = self._closing(), body if ends and self.cost is not None else None
+                return before if self._last is body else before + frame(body)
             case Usage():
                 self.usage = event
-                return b""
+                return self._closing()
             case Failed(error):
-                return frame({"type": "error", **error_object(error)})
+                return self._closing() + frame({"type": "error", **error_object(error)})
             case _:
                 return b""
 
     def end(self) -> bytes:
-        return b""
+        return self._closing()
+
+    def _closing(self) -> bytes:
+        last, self._last = self._last, None
+        if last is None:
+            return b""
+        if self.cost is not None and self.usage is not None:
+            told = last.get("usage")
+            last = {**last, "usage": priced(told if isinstance(told, dict) else {}, self.usage, self.cost)}
+        return frame(last)
 
 
 def frame(body: dict[str, Any]) -> bytes:

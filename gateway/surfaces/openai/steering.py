@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from gateway.chat import KEEPING, READING, Preferences
 from gateway.errors import BadRequest
 
@@ -14,6 +16,7 @@ MAX_NAME = 200
 MAX_NAMES = 100
 MAX_MODELS = 32
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+OBJECTS = ("extra_body", "usage")
 HEARD = ("order", "only", "ignore", "allow_fallbacks")
 CACHING = {"no-cache": READING, "no-store": KEEPING}
 # Documented, and without an effect here: which providers do what with data, and for which price, the operator chose.
@@ -28,6 +31,16 @@ UNHEARD = (
     "preferred_max_latency",
     "max_price",
 )
+
+
+def of_form(name: str, text: str) -> Any:
+    """The text of a form's field, or the object that it is in JSON. Raises BadRequest."""
+    if name in OBJECTS or (name == "provider" and text.startswith("{")):
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            raise _ill_typed(name, "an object") from None
+    return text
 
 
 def _ill_typed(param: str, wanted: str) -> BadRequest:

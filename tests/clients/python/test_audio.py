@@ -707,3 +707,97 @@ class TestTranscriptsFail:
             gateway.client(theirs).audio.transcriptions.create(model="ears", file=recording())
         assert row().user == user
         assert UsageEvent.objects.count() == 1
+
+
+def post_form(gateway: LiveGateway, **data: Any) -> httpx.Response:
+    files = {"file": recording()}
+    data = {"model": "ears", **data}
+    return gateway.http.post("/v1/audio/transcriptions", data=data, files=files, headers=gateway.auth())
+
+
+class TestForms:
+    """What JSON has as objects is the text of one in a form."""
+
+    def test_a_provider_may_be_an_object(self, gateway: LiveGateway, listener: ScriptedProvider) -> None:
+        gateway.add_provider("http://127.0.0.1:9/v1", LISTENER, name="Other", priority=1)
+        wanted = json.dumps({"order": ["Acme"], "allow_fallbacks": False, "sort": "price"})
+        answer = post_form(gateway, provider=wanted)
+        assert (answer.status_code, answer.json()["provider"]) == (200, "Acme")
+        assert answer.headers["warning"] == '299 g4fsite "ignored: provider.sort"'
+        assert "provider" not in form_of(listener.requests[0])[0]
+
+    def test_extra_body_is_a_part_of_the_form(self, gateway: LiveGateway, listener: ScriptedProvider) -> None:
+        extra = {"temperature": 0.5, "flag": True, "about": {"a": 1}, "language": "en", "file": "x", "nothing": None}
+        assert post_form(gateway, extra_body=json.dumps(extra), language="de").status_code == 200
+        fields, file = form_of(listener.requests[0])
+        assert fields == {
+            "model": ["whisper-up"], "language": ["de"], "temperature": ["0.5"], "flag": ["true"], "about": ['{"a":1}'],
+        }  # fmt: skip
+        assert file.get_payload(decode=True) == wav(0.5)
+
+    @pytest.mark.parametrize(
+        ("field", "text", "param"),
+        [
+            ("provider", "{", "provider"),
+            ("provider", '{"order": 5}', "provider.order"),
+            ("usage", "{", "usage"),
+            ("extra_body", "[1]", "extra_body"),
+            ("extra_body", "{", "extra_body"),
+            ("extra_body", '{"a\\r\\nb": 1}', "extra_body"),
+            ("extra_body", '{"stream": "yes"}', "stream"),
+            ("extra_body", '{"response_format": ["srt"]}', "response_format"),
+            ("extra_body", '{"timestamp_granularities": 5}', "timestamp_granularities"),
+            ("extra_body", '{"temperature": "hot"}', "temperature"),
+            ("extra_body", '{"model": 5}', None),
+        ],
+    )
+    def test_bad_objects_name_what_is_wrong(
+        self, gateway: LiveGateway, listener: ScriptedProvider, field: str, text: str, param: str | None
+    ) -> None:
+        answer = post_form(gateway, **{field: text})
+        if param is None:
+            # The form's own field wins.
+            assert answer.status_code == 200
+            return
+        assert (answer.status_code, check_error(answer.json())["param"]) == (400, param)
+        assert not listener.requests
+
+    @pytest.fixture
+    def priced(self, gateway: LiveGateway, listener: ScriptedProvider) -> LiveGateway:
+        Price.objects.create(
+            model=ProviderModel.objects.get(), input=0, output=0, audio_second=10**11, valid_from="2020-01-01T00:00Z"
+        )
+        gateway.reload()
+        return gateway
+
+    @pytest.mark.parametrize("form", ["json", "verbose_json"])
+    def test_the_cost_is_told_where_it_was_asked_for(self, priced: LiveGateway, form: str) -> None:
+        told = post_form(priced, response_format=form, usage='{"include": true}')
+        seconds = 3.5 if form == "verbose_json" else 4
+        assert told.json()["usage"] == {"type": "duration", "seconds": 4, "cost": seconds * 100_000 / 10**9}
+        assert "warning" not in told.headers
+        assert "cost" not in post_form(priced, response_format=form).json()["usage"]
+
+    @pytest.mark.parametrize("own", [False, True], ids=["made here", "the provider's"])
+    def test_the_last_event_tells_it_too(self, priced: LiveGateway, listener: ScriptedProvider, own: bool) -> None:
+        done = {"type": "transcript.text.done", "text": "Hello ", "usage": TOKENS}
+        listener.on("whisper-up", sse([HEARD, done]) if own else reply_json({"text": TEXT}))
+        answer = post_form(priced, stream="true", usage='{"include": true}')
+        first, last = [json.loads(line.removeprefix("data: ")) for line in answer.text.strip().split("\n\n")]
+        assert (first["type"], last["type"]) == ("transcript.text.delta", "transcript.text.done")
+        spent = TOKENS if own else {"type": "duration", "seconds": 0.5}
+        assert last["usage"] == {**spent, "cost": 0.00005}
+        check("TranscriptTextDeltaEvent", first)
+
+    @pytest.mark.parametrize("form", ["text", "srt", "vtt"])
+    def test_texts_have_no_place_for_it(self, priced: LiveGateway, form: str) -> None:
+        answer = post_form(priced, response_format=form, usage='{"include": true}')
+        assert (answer.status_code, answer.headers["warning"]) == (200, '299 g4fsite "ignored: usage"')
+
+    def test_nor_has_a_sound_but_its_last_event_has(self, gateway: LiveGateway, speaker: ScriptedProvider) -> None:
+        body = {**SAY, "usage": {"include": True}}
+        answer = gateway.http.post("/v1/audio/speech", json=body, headers=gateway.auth())
+        assert (answer.content, answer.headers["warning"]) == (MP3, '299 g4fsite "ignored: usage"')
+        answer = gateway.http.post("/v1/audio/speech", json={**body, "stream_format": "sse"}, headers=gateway.auth())
+        assert "warning" not in answer.headers
+        assert json.loads(answer.text.strip().rpartition("data: ")[2])["usage"]["cost"] is None

@@ -191,6 +191,20 @@ def test_a_stream_shows_pictures_while_they_are_made(gateway: LiveGateway, provi
     assert (booked.stream, booked.images, booked.completion_tokens, booked.status) == (True, 1, 1056, "ok")
 
 
+def test_the_last_event_of_a_stream_tells_the_cost(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    last = {"type": "image_generation.completed", "b64_json": b64(RED), "usage": GPT_USAGE}
+    provider.enqueue(events(last, last))
+    gateway.add_provider(provider, "gpt-image-1")
+    Price.objects.create(
+        model=ProviderModel.objects.get(), input=0, output=0, image=40_000 * 10**9, valid_from="2020-01-01T00:00:00Z"
+    )
+    gateway.reload()
+    extra = {"usage": {"include": True}}
+    found = list(gateway.client().images.generate(model="gpt-image-1", prompt="x", n=2, stream=True, extra_body=extra))
+    told = [event.model_dump(exclude_unset=True)["usage"] for event in found]
+    assert told == [GPT_USAGE, {**GPT_USAGE, "cost": 0.08}]
+
+
 def test_a_server_that_streams_no_pictures_gives_its_last_event(
     gateway: LiveGateway, provider: ScriptedProvider
 ) -> None:
