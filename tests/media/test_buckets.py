@@ -262,6 +262,25 @@ def test_a_bucket_that_is_deleted_during_an_upload_is_missing(ann: Person, monke
     assert kept(ann.user) == (0, 0, 0)
 
 
+def test_readers_that_leave_start_no_second_conversion(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "READING_SECONDS", -1.0)
+    ann.put("b", ("a.csv", b"x,y\n1,2\n"))
+    read: list[str] = []
+    real = run.convert
+
+    def slow(sort: Any, *given: Any, **more: Any) -> Any:
+        read.append(sort)
+        time.sleep(2)
+        return real(sort, *given, **more)
+
+    monkeypatch.setattr(run, "convert", slow)
+    for _ in range(4):
+        with pytest.raises(httpx.ReadTimeout):
+            ann.ask("GET", f"{BASE}/b", timeout=0.3)
+    assert "| 1 | 2 |" in ann.text("b")
+    assert read == ["table"]
+
+
 def test_a_bucket_that_another_upload_gives_up_is_made_again(ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one had made it, and could put nothing into it."""
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.surfaces.files.threads import alone, reading, storing
+from gateway.surfaces.files.threads import alone, reading, storing, through
 from media import buckets, downloads
 from media.convert import refine
 from media.convert.markdown import shown
@@ -80,12 +80,15 @@ async def _read_now(bucket: Bucket, document: Document) -> Document | None:
     if document.state != Document.State.WAITING:
         return document
     if document.kind == Document.Kind.TEXT:
-        async with alone(document.pk, bucket.owner_id):
-            found = await reading(partial(buckets.fresh, document))
-            if found is None or found.state != Document.State.WAITING:
-                return found
-            await storing(partial(buckets.read_waiting, bucket, found))
+        await through(_convert(bucket, document))
     return await reading(partial(buckets.fresh, document))
+
+
+async def _convert(bucket: Bucket, document: Document) -> None:
+    async with alone(document.pk, bucket.owner_id):
+        found = await reading(partial(buckets.fresh, document))
+        if found is not None and found.state == Document.State.WAITING:
+            await storing(partial(buckets.read_waiting, bucket, found))
 
 
 async def _download(bucket: Bucket, document: Document) -> AsyncGenerator[int, None]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from django.db import Error as DatabaseError
@@ -26,6 +26,8 @@ _reads = ThreadPoolExecutor(8, thread_name_prefix="files-out")
 AT_ONCE = 2
 _turns: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = WeakValueDictionary()
 _documents: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+# A loop alone would forget them.
+_going: set[asyncio.Task[Any]] = set()
 
 
 def turn(owner: int, what: str = "store") -> asyncio.Semaphore:
@@ -44,6 +46,14 @@ async def alone(document: int, owner: int) -> AsyncIterator[None]:
         found = _documents[document] = asyncio.Lock()
     async with found, turn(owner, "read"):
         yield
+
+
+async def through(work: Coroutine[Any, Any, T]) -> T:
+    """To its end, also when whoever waits for it is gone: its thread goes on as well, and so must hold its turn."""
+    task = asyncio.ensure_future(work)
+    _going.add(task)
+    task.add_done_callback(_going.discard)
+    return await asyncio.shield(task)
 
 
 async def storing(work: Callable[[], T]) -> T:
