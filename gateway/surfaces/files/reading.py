@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -118,6 +118,8 @@ async def _pieces(document: Document | None) -> AsyncGenerator[Piece, None]:
         while text := await reading(take):
             yield Piece(text)
     finally:
-        pieces.close()
+        # Of a reader who left, a thread may be in it yet: with its last reference it closes the file by itself.
+        with suppress(ValueError):
+            pieces.close()
     if after:
         yield Piece(after)
