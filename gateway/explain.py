@@ -24,6 +24,7 @@ from gateway.targets import Target
 from gateway.usage import cost_of
 
 SAMPLE = Usage(1000, 1000)
+UNITS = {"image": "a picture", "character": "a character", "audio_second": "a second of sound"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Step:
     flags: dict[str, bool]
     seconds: float
     cost: int | None
+    # What a million pictures, characters and seconds of sound cost, those that have a price.
+    units: dict[str, int]
     why: str
 
 
@@ -174,6 +177,7 @@ def _steps(found: Sequence[Candidate], question: Question) -> Iterator[Step]:
             rows += [(item, target, share, len(group)) for target in item.model.targets]
     if question.live:
         rows.sort(key=lambda row: breaker.is_open(row[1]))
+    now = time.time()
     for number, (item, target, share, equal) in enumerate(rows, 1):
         paused = round(breaker.pause(target)) if question.live else None
         yield Step(
@@ -191,9 +195,19 @@ def _steps(found: Sequence[Candidate], question: Question) -> Iterator[Step]:
             context_length=target.context_length,
             flags=dict(item.model.flags),
             seconds=_seconds(target, question.stream),
-            cost=cost_of(target.prices, SAMPLE, time.time())[1],
+            cost=cost_of(target.prices, SAMPLE, now)[1],
+            units=_units(target, now),
             why=_why(item, target, share, equal, paused, alone=len(found) == 1),
         )
+
+
+def _units(target: Target, at: float) -> dict[str, int]:
+    held = (
+        price for price in target.prices if price.valid_from <= at and (price.valid_to is None or at < price.valid_to)
+    )
+    price = next(held, None)
+    found = {name: getattr(price, name, None) for name in UNITS}
+    return {name: amount for name, amount in found.items() if amount is not None}
 
 
 def _labels(found: Sequence[Candidate]) -> dict[int, str]:
@@ -254,7 +268,13 @@ def _switched_off(question: Question) -> Iterator[LeftOut]:
             yield LeftOut(str(row), "the model is switched off")
 
 
-def dollars(nano: int | None) -> str:
+def told_cost(step: Step) -> str:
+    """`$0.0125, $0.04 a picture`: of SAMPLE, then of one of each unit that has a price."""
+    units = [f"{dollars(amount / 1_000_000)} {UNITS[name]}" for name, amount in step.units.items()]
+    return ", ".join([dollars(step.cost), *units])
+
+
+def dollars(nano: float | None) -> str:
     """`$0.0125`, or that nobody said what it costs."""
     if nano is None:
         return "no price"

@@ -8,7 +8,7 @@ from django import forms
 from django.http import HttpRequest
 
 from gateway.authentication import ANONYMOUS, Principal
-from gateway.explain import Explanation, Question, Step, dollars, explain
+from gateway.explain import Explanation, Question, Step, explain, told_cost
 from gateway.models import ApiKey
 from gateway.snapshot import Snapshot, store
 
@@ -59,7 +59,7 @@ def _explained(snapshot: Snapshot, data: dict[str, Any]) -> Explanation:
 
 def _cells(step: Step) -> tuple[Step, str, str, str]:
     context = "–" if step.context_length is None else f"{step.context_length:,}"
-    return step, context, dollars(step.cost), _abilities(step.flags)
+    return step, context, told_cost(step), _abilities(step.flags)
 
 
 def _abilities(flags: dict[str, bool]) -> str:

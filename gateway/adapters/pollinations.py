@@ -27,7 +27,6 @@ from gateway.upstream import Upstream
 CHAT = "/v1/chat/completions"
 # The first would be dropped without a word; the other has no event.
 REFUSED = ("n", "logprobs", "top_logprobs")
-# Said in other words, or ours alone.
 # Of a picture that is asked for by its address.
 IN_QUERY = (
     "seed",
@@ -40,6 +39,7 @@ IN_QUERY = (
     "nologo",
     "private",
 )
+# Said in other words, or ours alone.
 REPLACED = frozenset(("max_completion_tokens", "reasoning", "stream_options"))
 
 

@@ -57,7 +57,10 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     inlines = (PriceInline,)
     list_display = ("public_id", "provider", "enabled", "can", "context", "price")
     list_editable = ("enabled",)
-    list_filter = ("enabled", "provider", "chat", "vision", "tools", "reasoning", "image", "embeddings")
+    list_filter = (
+        *("enabled", "provider", "chat", "vision", "tools", "reasoning"),
+        *("image", "speech", "transcription", "embeddings"),
+    )
     list_select_related = ("provider",)
     list_per_page = 100
     search_fields = ("public_id", "upstream_name", "provider__name")

@@ -217,6 +217,36 @@ class TestPollinations:
         assert form_of(provider.requests[1])[0]["model"] == ["whisper"]
 
 
+class TestOpenAIResponses:
+    """The Responses API has no sound of its own; a server that speaks it has OpenAI's routes beside it."""
+
+    def test_it_speaks_and_writes_down(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
+        gateway.add_provider(provider, "m", "ears", adapter="openai_responses")
+        provider.on("m", speaking())
+        provider.on("ears", transcribing)
+        client = gateway.client()
+        assert client.audio.speech.create(**SAY).read() == MP3
+        assert row().characters == 12
+        assert client.audio.transcriptions.create(model="ears", file=recording()).text.startswith("Hello there.")
+        assert row().audio_seconds == 4
+        srt = client.audio.translations.create(model="ears", file=recording(), response_format="srt")
+        assert str(srt).startswith("1\n00:00:00,000")
+        assert [(request.path, request.header("authorization")) for request in provider.requests] == [
+            (f"/v1/audio/{route}", "Bearer sk-upstream-credential-1")
+            for route in ("speech", "transcriptions", "translations")
+        ]
+
+    def test_what_its_server_refuses_is_told(self, gateway: LiveGateway, provider: ScriptedProvider) -> None:
+        gateway.add_provider(provider, "m", adapter="openai_responses")
+        provider.on("m", answers.error(404, "Not Found"))
+        client = gateway.client()
+        with pytest.raises(openai.APIStatusError) as spoken:
+            client.audio.speech.create(**SAY)
+        with pytest.raises(openai.APIStatusError) as heard:
+            client.audio.transcriptions.create(model="m", file=recording())
+        assert (spoken.value.status_code, heard.value.status_code) == (404, 404)
+
+
 @pytest.mark.parametrize("adapter", ["anthropic", "ollama", "copilot", "demo"])
 def test_protocols_without_sound_say_so(gateway: LiveGateway, provider: ScriptedProvider, adapter: str) -> None:
     gateway.add_provider(provider, "m", adapter=adapter, name="Mute")

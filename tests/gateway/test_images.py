@@ -140,6 +140,7 @@ EDITS = {
     "n 0": (None, {"n": "0"}, 422, "decimal_below_min_value", "n"),
     "n no number": (None, {"n": "two"}, 400, "invalid_type", "n"),
     "stream no truth": (None, {"stream": "perhaps"}, 400, "invalid_type", "stream"),
+    "too deep": (None, {"extra_body": '{"a": ' + "[" * 300 + "]" * 300 + "}"}, 400, "invalid_value", "extra_body"),
     "empty prompt": (None, {"prompt": ""}, 400, "invalid_value", "prompt"),
     "unknown model": (None, {"model": "other"}, 404, "model_not_found", "model"),
     "too large": ({"image": ("a.png", RED + bytes(3_000_000))}, {}, 413, "file_too_large", "image"),

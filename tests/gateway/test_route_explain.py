@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from gateway.authentication import ANONYMOUS, Principal
 from gateway.breaker import breaker
 from gateway.busy import busy
 from gateway.errors import UpstreamRefused
-from gateway.explain import Explanation, Question, dollars, explain
+from gateway.explain import Explanation, Question, dollars, explain, told_cost
 from gateway.models import AliasTarget, ApiKey, Credential, ModelAlias, Price, Provider, ProviderModel
 from gateway.routing import targets_for
 from gateway.snapshot import load, store
@@ -100,6 +101,18 @@ def test_what_a_thousand_tokens_each_way_cost() -> None:
     Price.objects.create(model=model, input=2_500_000_000, output=10_000_000_000, valid_from=timezone.now())
     assert dollars(told("m").steps[0].cost) == "$0.0125"
     assert (dollars(0), dollars(1_500_000_000), dollars(1)) == ("$0.00", "$1.50", "$0.000000001")
+
+
+def test_what_pictures_and_sound_cost() -> None:
+    model = make("A", "m").models.get()
+    assert told_cost(told("m").steps[0]) == "no price"
+    begin = timezone.now()
+    units = {"image": 40_000 * 10**9, "character": 15 * 10**9, "audio_second": 100 * 10**9}
+    Price.objects.create(model=model, input=0, output=0, valid_from=begin - timedelta(days=2), valid_to=begin, image=1)
+    Price.objects.create(model=model, input=0, output=0, valid_from=begin, **units)
+    (step,) = told("m").steps
+    assert step.units == units
+    assert told_cost(step) == "$0.00, $0.04 a picture, $0.000015 a character, $0.0001 a second of sound"
 
 
 def test_what_is_left_out_says_why(settings: Settings) -> None:

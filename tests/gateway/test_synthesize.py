@@ -150,3 +150,9 @@ def test_a_failing_provider_is_not_cached(gateway: LiveGateway, speaker: Scripte
     speaker.on("tts-up", error(500))
     answer = gateway.http.get(f"{PATH}?text=x", headers=gateway.auth())
     assert (answer.status_code, answer.headers["cache-control"]) == (502, "no-store")
+
+
+def test_what_is_kept_is_kept_for_whom_it_was_made(gateway: LiveGateway, speaker: ScriptedProvider) -> None:
+    answer = gateway.http.get(f"{PATH}?text=Hello", headers=gateway.auth())
+    assert answer.headers["cache-control"] == "private, max-age=604800"
+    assert answer.headers["vary"] == "cookie, authorization, g4f-api-key, x-api-key"

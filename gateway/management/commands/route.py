@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from django.contrib.auth import get_user_model
 
 from gateway.authentication import ANONYMOUS, Principal
-from gateway.explain import Explanation, Question, dollars, explain
+from gateway.explain import Explanation, Question, explain, told_cost
 from gateway.management.commands.apikey import key_named
 from gateway.management.output import OperatorCommand, Options, facts, table
 from gateway.models import ApiKey
@@ -71,7 +71,7 @@ def _text(found: Explanation) -> str:
                 f"{step.provider}/{step.model}",
                 step.credential,
                 step.context_length,
-                dollars(step.cost),
+                told_cost(step),
                 step.why,
             )
             for step in found.steps

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from gateway.audio import SpeechRequest
-from gateway.authentication import Principal, authenticate_scope, credential_in
+from gateway.authentication import KEY_HEADERS, Principal, authenticate_scope, credential_in
 from gateway.errors import BadRequest, NotAllowed
 from gateway.routing import targets_of
 from gateway.snapshot import store
@@ -17,6 +17,7 @@ from gateway.surfaces.openai.parser import missing
 from gateway.usage import Tally
 
 WEEK = 604_800
+VARY = (b"vary", b", ".join((b"cookie", b"authorization", *sorted(KEY_HEADERS))))
 # What may stand in the query beside the text, by our name for it.
 TAKEN = {
     "text": "input",
@@ -36,8 +37,8 @@ class Synthesize(Speech):
     method = "GET"
 
     def sound_headers(self) -> list[tuple[bytes, bytes]]:
-        # The same text sounds the same: a page that reads aloud again need not ask again.
-        return [(b"cache-control", b"private, max-age=%d" % WEEK), (b"x-accel-buffering", b"no")]
+        # The same text sounds the same: a page that reads aloud again need not ask again, but for another user it must.
+        return [(b"cache-control", b"private, max-age=%d" % WEEK), VARY, (b"x-accel-buffering", b"no")]
 
     async def _ask(self, exchange: Exchange) -> None:
         scope = exchange.scope

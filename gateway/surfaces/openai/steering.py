@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 
-from gateway.chat import KEEPING, READING, Preferences
+from gateway.chat import KEEPING, READING, Preferences, has_too_many_values
 from gateway.errors import BadRequest
+from gateway.nested import is_writable
 
 MAX_NAME = 200
 MAX_NAMES = 100
@@ -36,10 +37,16 @@ UNHEARD = (
 def of_form(name: str, text: str) -> Any:
     """The text of a form's field, or the object that it is in JSON. Raises BadRequest."""
     if name in OBJECTS or (name == "provider" and text.startswith("{")):
+        raw = text.encode("utf-8", "replace")
+        if has_too_many_values(raw):
+            raise BadRequest(f"'{name}' holds too many values.", param=name)
         try:
-            return orjson.loads(text)
+            found = orjson.loads(raw)
         except orjson.JSONDecodeError:
             raise _ill_typed(name, "an object") from None
+        if not is_writable(found):
+            raise BadRequest(f"'{name}' is nested too deep.", param=name)
+        return found
     return text
 
 

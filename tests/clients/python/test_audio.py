@@ -748,6 +748,7 @@ class TestForms:
             ("extra_body", '{"response_format": ["srt"]}', "response_format"),
             ("extra_body", '{"timestamp_granularities": 5}', "timestamp_granularities"),
             ("extra_body", '{"temperature": "hot"}', "temperature"),
+            ("extra_body", '{"a": %s1%s}' % ("[" * 300, "]" * 300), "extra_body"),  # noqa: UP031 - braces
             ("extra_body", '{"model": 5}', None),
         ],
     )
