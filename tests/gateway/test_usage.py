@@ -19,7 +19,7 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, connection
-from django.db.backends.sqlite3.operations import DatabaseOperations
+from django.db.backends.sqlite3.base import DatabaseOperations
 from django.utils import timezone
 
 from g4fsite import server
