@@ -155,7 +155,7 @@ def test_twice_what_it_can_serve_harms_nobody_who_was_let_in(
     assert len(refused) > len(told) / 4
     assert {one.decoded["error"]["code"] for one in refused} == {"overloaded"}
     # Neither waits longer for the others' being there; what a busy machine adds is another matter.
-    assert statistics.median(one.seconds for one in refused) < 0.1
+    assert statistics.median(one.seconds for one in refused) < 0.25
     assert statistics.median(one.seconds for one in served) < ANSWER_SECONDS + 0.25
     middle = len(peaks) // 2
     assert max(peaks[middle:]) < max(peaks[:middle]) + 10
