@@ -17,6 +17,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.handlers.asgi import ASGIRequest
+from django.db import connection
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
@@ -110,8 +111,11 @@ def principal_for(key: bytes, path: str, address: Callable[[], str]) -> Principa
 
 
 def _policy_of(key: bytes, snapshot: Snapshot) -> KeyPolicy | None:
-    """Keys that were good a moment ago are found by a faster keyed digest; nothing keeps the key itself."""
-    quick = blake2b(key, key=QUICK_KEY, digest_size=32).digest()
+    """Keys that were good a moment ago are found by a faster keyed digest; nothing keeps the key itself.
+
+    BLAKE2 needs no HMAC, so the secret may just come first; as its own `key` it would fill a block more.
+    """
+    quick = blake2b(QUICK_KEY + key, digest_size=32).digest()
     policy = snapshot.seen.get(quick)
     if policy is None:
         policy = snapshot.keys.get(digest_of(key))
@@ -189,12 +193,15 @@ def _session_principal(scope: dict[str, Any]) -> Principal | None:
     # Without the body's headers DRF sees an empty body, and looks for the token in the header alone.
     headers = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"content-type")]
     request = ASGIRequest({**scope, "headers": headers}, BytesIO())
-    SessionMiddleware(lambda _: None).process_request(request)  # type: ignore[arg-type]
-    request.user = get_user(request)
     try:
+        SessionMiddleware(lambda _: None).process_request(request)  # type: ignore[arg-type]
+        request.user = get_user(request)
         found = BrowserSessionAuthentication().authenticate(Request(request))
     except PermissionDenied as error:
         raise NotAllowed(str(error.detail), code="csrf_failed") from None
+    finally:
+        # This thread is no request of Django's, which would give it back.
+        connection.close()
     return found[1] if found else None
 
 
@@ -202,8 +209,7 @@ class ApiKeyAuthentication(BaseAuthentication):
     """DRF's door; first in the list, so that a missing credential is 401 with `WWW-Authenticate: Bearer`."""
 
     def authenticate(self, request: Request) -> tuple[Any, Principal] | None:
-        scope = getattr(request, "scope", None)
-        key = credential_in(scope["headers"] if scope else _header_pairs(request))
+        key = credential_in(self.headers_of(request))
         if key is None:
             return None
         peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.META.get("HTTP_X_FORWARDED_FOR", "")
@@ -214,8 +220,19 @@ class ApiKeyAuthentication(BaseAuthentication):
             raise NotAuthenticated("Invalid API key.")
         return user, principal
 
+    def headers_of(self, request: Request) -> Headers:
+        scope = getattr(request, "scope", None)
+        return scope["headers"] if scope else _header_pairs(request)
+
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
+
+
+class BesideProvidersKey(ApiKeyAuthentication):
+    """For routes to which pages send a provider's key as `x-api-key`: beside another credential it is not ours."""
+
+    def headers_of(self, request: Request) -> Headers:
+        return [(name, value) for name, value in super().headers_of(request) if name != b"x-api-key"]
 
 
 def _header_pairs(request: Request) -> Headers:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.events import Citation
+
 LARGE_BYTES = 1024 * 1024
 MAX_VALUES = 500_000
 MAX_COMMAS = 2_000_000
@@ -181,6 +183,9 @@ class ChatRequest:
     keep_media: bool = True
     # What the caller does not want of kept answers, of READING and KEEPING; whether any are is the operator's choice.
     cache_refused: tuple[str, ...] = ()
+    # What to search the web for before the model is asked, and what that found.
+    search: str = ""
+    citations: tuple[Citation, ...] = ()
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

@@ -117,10 +117,10 @@ def _default_models() -> Iterator[checks.CheckMessage]:
 def _limits() -> Iterator[checks.CheckMessage]:
     if settings.WORKERS < 2 or settings.REDIS_URL:
         return
-    is_set = Q(requests_per_minute__isnull=False) | Q(tokens_per_minute__isnull=False)
-    if ApiKey.objects.filter(is_set).exists() or UserLimits.objects.filter(is_set).exists():
+    is_set = Q(requests_per_minute__isnull=False) | Q(tokens_per_minute__isnull=False) | Q(max_streams__gt=0)
+    if any(limited.objects.filter(is_set).exists() for limited in (ApiKey, UserLimits, ProviderModel)):
         yield checks.Warning(
-            f"There are limits per minute, and {settings.WORKERS} workers without Redis: each keeps its share.",
+            f"There are limits, and {settings.WORKERS} workers without Redis: each keeps its share.",
             hint="Set REDIS_URL, so that they count together.",
             id="gateway.W005",
         )

@@ -2,12 +2,15 @@
 
 GatewayError
 ├── BadRequest            400, 404, 405, 408, 413, 415, 422: the request itself
+│   ├── KeyReused         422: another request under the same Idempotency-Key
+│   ├── StillRunning      409: the first request under that key is under way
+│   ├── AnswerNotKept     409: it was answered, and nobody has the answer any more
 │   ├── ModelNotFound     404
 │   └── ProviderNotFound  404
 ├── NotAuthenticated      401
 ├── NotAllowed            403
-├── TooManyStreams        429
 ├── RateLimited           429: a limit of ours
+│   └── TooManyStreams    429: of streams that are open at once
 ├── Unavailable           503: no provider can be tried, or the server has too much to do
 │   └── ServerStopping    503, or the last event of a stream
 └── UpstreamError         a provider failed; another target may be tried
@@ -84,16 +87,45 @@ class ProviderNotFound(BadRequest):
     status, type, code = 404, "provider_not_found", "provider_not_found"
 
 
+class KeyReused(BadRequest):
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used for another request within the last 24 hours. Choose a new one.",
+            param="Idempotency-Key",
+        )
+
+
+class StillRunning(BadRequest):
+    status, type, code = 409, "invalid_request_error", "request_in_progress"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(
+            "The first request with this Idempotency-Key is still running. Send it again a little later.",
+            param="Idempotency-Key",
+            retry_after=retry_after,
+            should_retry=True,
+        )
+
+
+class AnswerNotKept(BadRequest):
+    status, type, code = 409, "invalid_request_error", "answer_not_kept"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The first request with this Idempotency-Key was answered, and its answer was too large to be kept.",
+            param="Idempotency-Key",
+            should_retry=False,
+        )
+
+
 class NotAuthenticated(GatewayError):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
 
 class NotAllowed(GatewayError):
     status, type, code = 403, "permission_error", "model_not_allowed"
-
-
-class TooManyStreams(GatewayError):
-    status, type, code = 429, "rate_limit_error", "too_many_streams"
 
 
 class RateLimited(GatewayError):
@@ -113,6 +145,10 @@ class RateLimited(GatewayError):
         self.standings = standings
 
 
+class TooManyStreams(RateLimited):
+    code = "too_many_streams"
+
+
 class Unavailable(GatewayError):
     status, type, code = 503, "service_unavailable_error", "service_unavailable"
 
@@ -130,12 +166,13 @@ class ServerStopping(Unavailable):
 
 
 class UpstreamError(GatewayError):
-    """`fallback` says whether another target may be asked; `opens` whether the breaker hears of it; `usage` is what
-    was used before the failure."""
+    """`fallback` says whether another target may be asked; `opens` whether the breaker hears of it; `unsure` whether
+    the provider may have done, and be paid for, what was asked; `usage` is what was used before the failure."""
 
     status, type, code = 502, "provider_error", "provider_not_working"
     fallback = True
     opens = True
+    unsure = False
     usage: Usage | None = None
 
 
@@ -177,10 +214,11 @@ class UpstreamRefused(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     status, code = 504, "provider_timeout"
+    unsure = True
 
 
 class UpstreamBroken(UpstreamError):
-    pass
+    unsure = True
 
 
 class NotReady(UpstreamError):

@@ -1,4 +1,5 @@
 """Lets a request in or refuses it by the limits of its key, user and model, and settles what it used when it has ended.
+A stream's places are free when it has ended, or within seconds when its process died.
 
 Counted in Redis where REDIS_URL is set, else in this process. While Redis is away each process counts its share.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,17 +20,18 @@ from gateway.authentication import Principal
 from gateway.calls import CallRequest
 from gateway.chat import ChatRequest, Message
 from gateway.completions import CompletionRequest
-from gateway.errors import RateLimited
+from gateway.errors import RateLimited, TooManyStreams
 from gateway.events import Usage
 from gateway.limits import (
     OWNERS,
-    REQUESTS,
+    PLACE_MS,
     TOKENS,
     Claim,
     Counters,
     CountersAway,
     Limit,
     MemoryCounters,
+    Minute,
     Outcome,
     Standing,
 )
@@ -56,6 +59,10 @@ class ModelFull(RateLimited):
     """A model's limit; another model may have room."""
 
 
+class ModelBusy(ModelFull, TooManyStreams):
+    """A model with as many streams as it may have."""
+
+
 def estimate(chat: ChatRequest) -> int:
     """Tokens that a request may use: four characters of its text to one, and the most that it lets be answered.
 
@@ -77,15 +84,37 @@ def _characters(message: Message) -> int:
 
 
 class Admission:
-    """A request that was let in. `standings` has the tightest limit of each kind."""
+    """A request that was let in. `standings` has the tightest limit of each kind. `places` are the counters among
+    which its stream has places as `holder`."""
 
-    __slots__ = ("_claims", "_counters", "_outcome", "_settled")
+    __slots__ = ("_claims", "_counters", "_holder", "_outcome", "_places", "_settled")
 
-    def __init__(self, claims: Sequence[Claim], outcome: Outcome, counters: Counters) -> None:
+    def __init__(
+        self,
+        claims: Sequence[Claim],
+        outcome: Outcome,
+        counters: Counters,
+        holder: str = "",
+        places: Sequence[Counters] = (),
+    ) -> None:
         self._claims = claims
         self._outcome = outcome
         self._counters = counters
+        self._holder = holder
+        self._places = places
         self._settled = False
+        for each in places:
+            each.hold(self._names, holder)
+
+    @property
+    def _names(self) -> list[str]:
+        return [claim.limit.name for claim in self._claims if claim.limit.is_place]
+
+    def leave(self) -> None:
+        """The stream has ended: its places are free. Later calls do nothing."""
+        places, self._places = self._places, ()
+        for counters in places:
+            counters.leave(self._names, self._holder)
 
     @property
     def standings(self) -> tuple[Standing, ...]:
@@ -116,16 +145,22 @@ class Limiter:
             import gateway.redis_counters  # noqa: F401
 
     async def admit(self, limits: Sequence[Limit], chat: ChatRequest) -> Admission:
-        """Raises RateLimited; then nothing was counted. Without Redis it never gives up the loop."""
+        """Raises RateLimited; then nothing was counted. Without Redis it never gives up the loop.
+
+        A stream has places, where there are limits of them, until `leave`.
+        """
         tokens = estimate(chat) if any(limit.kind == TOKENS for limit in limits) else 0
-        claims = [Claim(limit, 1 if limit.kind == REQUESTS else tokens) for limit in limits]
+        claims = [
+            Claim(limit, tokens if limit.kind == TOKENS else 1) for limit in limits if chat.stream or not limit.is_place
+        ]
         for claim in claims:
             if claim.amount > claim.limit.amount:
                 raise _too_large(claim)
-        claims, outcome, counters = await self._take(claims)
+        holder = secrets.token_hex(8) if any(claim.limit.is_place for claim in claims) else ""
+        claims, outcome, counters = await self._take(claims, holder)
         if outcome.refused is not None:
             raise _refusal(claims, outcome)
-        return Admission(claims, outcome, counters)
+        return Admission(claims, outcome, counters, holder, self._all_counters() if holder else ())
 
     async def admit_somewhere(
         self, limits: Sequence[Limit], targets: Targets, chat: ChatRequest
@@ -142,18 +177,22 @@ class Limiter:
         assert refusal is not None, "routing gives at least one target"
         raise refusal
 
-    async def _take(self, claims: list[Claim]) -> tuple[list[Claim], Outcome, Counters]:
-        if settings.REDIS_URL and time.monotonic() >= self._away_until:
+    def _all_counters(self) -> tuple[Counters, ...]:
+        """Whoever counted a stream, all hear of it: so the places are right when Redis goes away or comes back."""
+        return (self._memory, self._counters()) if settings.REDIS_URL else (self._memory,)
+
+    async def _take(self, claims: list[Claim], holder: str) -> tuple[list[Claim], Outcome, Counters]:
+        if claims and settings.REDIS_URL and time.monotonic() >= self._away_until:
             counters = self._counters()
             try:
-                outcome = await counters.take(claims)
+                outcome = await counters.take(claims, holder)
             except CountersAway as error:
                 self._lost(error)
             else:
                 self._found()
                 return claims, outcome, counters
         claims = [Claim(claim.limit.share(settings.WORKERS), claim.amount) for claim in claims]
-        return claims, self._memory.take(claims), self._memory
+        return claims, self._memory.take(claims, holder), self._memory
 
     def _counters(self) -> RedisCounters:
         from gateway.redis_counters import RedisCounters
@@ -192,12 +231,24 @@ def _standings(claims: Sequence[Claim], outcome: Outcome) -> tuple[Standing, ...
 def _refusal(claims: Sequence[Claim], outcome: Outcome) -> RateLimited:
     assert outcome.refused is not None
     claim, minute = claims[outcome.refused], outcome.minutes[outcome.refused]
+    if claim.limit.is_place:
+        return _no_place(claim, minute, _standings(claims, outcome))
     wait = max(1, minute.end - outcome.now) / 1000
     return _kind(claim)(
         f"The limit of {claim.limit.kind} per minute of {OWNERS[claim.limit.owner]} is reached: "
         f"Limit {claim.limit.amount}, Used {minute.used}, Requested {claim.amount}. Please try again in {wait:g}s.",
         retry_after=wait,
         standings=_standings(claims, outcome),
+    )
+
+
+def _no_place(claim: Claim, minute: Minute, standings: tuple[Standing, ...]) -> RateLimited:
+    of_model = claim.limit.owner == "model"
+    return (ModelBusy if of_model else TooManyStreams)(
+        f"The limit of open streams of {OWNERS[claim.limit.owner]} is reached: "
+        f"Limit {claim.limit.amount}, Open {minute.used}. Please try again when one of them has ended.",
+        retry_after=PLACE_MS / 1000,
+        standings=standings,
     )
 
 

@@ -1,4 +1,4 @@
-"""The answers under way in this process: how many each key has open, and which must end because it lost its right."""
+"""The answers under way in this process: what each key has open, and which must end because it lost its right."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ class LiveAnswers:
         return len(self._open)
 
     def enter(self, live: Live) -> None:
-        """Raises TooManyStreams. Keys of staff are limited only by a number of their own."""
+        """Raises TooManyStreams. Keys of staff, and those with a number of their own, which the limiter counts, are
+        not limited here."""
         key = live.principal.key
         if live.stream and key is not None:
-            limit = key.max_streams
-            if limit is None:
-                limit = 0 if key.is_staff else settings.MAX_STREAMS_PER_KEY
+            limit = settings.MAX_STREAMS_PER_KEY if key.max_streams is None and not key.is_staff else 0
             if limit and self._streams[key.id] >= limit:
                 raise TooManyStreams(f"This API key has {limit} streams open, which is its limit.", retry_after=1)
             self._streams[key.id] += 1

@@ -1,4 +1,5 @@
-"""Pictures and sounds of a request: refused for models that take none, and fetched where a provider is to get bytes."""
+"""Pictures and sounds of a request: refused for models that take none, told by their bytes, and fetched where a
+provider is to get bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 from gateway.adapters import ADAPTERS
 from gateway.adapters.base import Adapter, CountsTokens
-from gateway.adapters.inputs import embedded, inlined, is_web
+from gateway.adapters.inputs import embedded, inlined, is_web, retyped, shown_type
 from gateway.chat import ChatRequest
 from gateway.errors import UnsupportedParameter, UpstreamRejected
 from gateway.events import Event
@@ -30,8 +31,9 @@ BLOCKS = {"image": ("image_url", "url"), "document": ("file", "file_data")}
 
 
 def with_media(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
-    """The adapter itself where there is nothing to fetch. Raises UnsupportedParameter for what the model takes not."""
-    if not target.lacks and not target.fetches:
+    """The adapter itself where there is nothing to fetch or to set right. Raises UnsupportedParameter for what the
+    model takes not, and UpstreamRejected for data that is no picture and no sound."""
+    if chat.plain:
         return adapter
     addresses = False
     for at, kind, part in _parts(chat):
@@ -39,9 +41,12 @@ def with_media(adapter: Adapter, target: Target, chat: ChatRequest) -> Adapter:
         if flag in target.lacks:
             raise UnsupportedParameter(target.provider, at, f"the model takes no {name}.")
         addresses = addresses or _has_address(part.get(kind))
-    if not target.fetches or not addresses or getattr(ADAPTERS[target.adapter], "takes_bytes", False):
+    if getattr(ADAPTERS[target.adapter], "takes_bytes", False):
+        # It looks at all of them itself.
         return adapter
-    return CountingFetching(adapter) if isinstance(adapter, CountsTokens) else Fetching(adapter)
+    if retyped(chat) is chat and not (target.fetches and addresses):
+        return adapter
+    return CountingFilled(adapter) if isinstance(adapter, CountsTokens) else Filled(adapter)
 
 
 def _parts(chat: ChatRequest) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -55,8 +60,8 @@ def _has_address(held: Any) -> bool:
     return isinstance(held, dict) and any(isinstance(value, str) and is_web(value) for value in held.values())
 
 
-class Fetching:
-    """Puts the bytes in the place of their addresses, before anything is sent."""
+class Filled:
+    """Puts the bytes in the place of their addresses, and their types beside them, before anything is sent."""
 
     local = False
 
@@ -65,27 +70,31 @@ class Fetching:
         self._adapter = adapter
 
     async def complete(self, upstream: Upstream, target: Target, chat: ChatRequest) -> Sequence[Event]:
-        return await self._adapter.complete(upstream, target, await fetched(target, chat))
+        return await self._adapter.complete(upstream, target, await filled(target, chat))
 
     async def stream(self, upstream: Upstream, target: Target, chat: ChatRequest) -> AsyncGenerator[Event, None]:
-        filled = await fetched(target, chat)
-        async with aclosing(self._adapter.stream(upstream, target, filled)) as events:
+        chat = await filled(target, chat)
+        async with aclosing(self._adapter.stream(upstream, target, chat)) as events:
             async for event in events:
                 yield event
 
 
-class CountingFetching(Fetching):
+class CountingFilled(Filled):
     async def count_tokens(self, upstream: Upstream, target: Target, chat: ChatRequest) -> int:
         assert isinstance(self._adapter, CountsTokens)
-        return await self._adapter.count_tokens(upstream, target, await fetched(target, chat))
+        return await self._adapter.count_tokens(upstream, target, await filled(target, chat))
 
 
-async def fetched(target: Target, chat: ChatRequest) -> ChatRequest:
+async def filled(target: Target, chat: ChatRequest) -> ChatRequest:
     """Raises UpstreamRejected for what cannot be fetched or is of no such kind."""
     native = chat.native
     if native is not None and native.protocol == target.adapter:
-        return replace(chat, native=replace(native, body=await _filled(chat, native.body)))
-    return await inlined(chat, FETCHED, keep=_stays)
+        body = {**native.body, "messages": _retyped(native.body["messages"])}
+        if target.fetches:
+            body = await _filled(chat, body)
+        return replace(chat, native=replace(native, body=body))
+    chat = retyped(chat)
+    return await inlined(chat, FETCHED, keep=_stays) if target.fetches else chat
 
 
 def _stays(value: str) -> bool:
@@ -142,3 +151,23 @@ def _replaced(value: Any, sources: Mapping[str, Any]) -> Any:
     if url:
         return {**value, "source": sources[url]}
     return {**value, "content": _replaced(value["content"], sources)} if "content" in value else value
+
+
+def _retyped(value: Any) -> Any:
+    """Anthropic's blocks with the type that a picture's bytes show; what is no picture was refused before."""
+    if isinstance(value, list):
+        return [_retyped(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    source = value.get("source")
+    if value.get("type") == "image" and isinstance(source, dict) and source.get("type") == "base64":
+        return {**value, "source": {**source, **_shown(source.get("data"))}}
+    return {**value, "content": _retyped(value["content"])} if "content" in value else value
+
+
+def _shown(data: Any) -> dict[str, str]:
+    try:
+        kind = shown_type(data) if isinstance(data, str) else None
+    except ValueError:
+        kind = None
+    return {"media_type": kind} if kind else {}

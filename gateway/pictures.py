@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from math import gcd
+from typing import Protocol
 
 from gateway.chat import ChatRequest, Message, TextPart
 
@@ -32,13 +33,20 @@ class Picture:
         return EXTENSIONS[self.mime_type]
 
 
+class Claim(Protocol):
+    """The right to answer a request that may be sent again (`gateway.idempotency`)."""
+
+    async def keep(self, status: int, kind: str, body: bytes) -> None:
+        """For whoever sends it again."""
+
+
 @dataclass(slots=True)
 class PictureRequest(ChatRequest):
     """A checked request; `body` has OpenAI's fields beside the pictures. With `pictures` they are to be edited.
 
     `form` is url or b64_json. `sources` are addresses in the order of the
     pictures, the mask's last where `masked`; they become `pictures` and `mask` before anything is asked. `base` is
-    where addresses of ours begin.
+    where addresses of ours begin. With a `key` it is done once, however often it is sent; `digest` is of all it says.
     """
 
     pictures: tuple[Picture, ...] = ()
@@ -47,6 +55,9 @@ class PictureRequest(ChatRequest):
     sources: tuple[str, ...] = ()
     masked: bool = False
     base: str = ""
+    key: str = ""
+    digest: str = ""
+    claim: Claim | None = None
 
     @property
     def prompt(self) -> str:

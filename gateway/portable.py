@@ -25,7 +25,7 @@ OPTIONAL_NUMBERS = ("priority", "timeout", "first_event_timeout", "gap_timeout",
 MAPS = ("headers", "query")
 FIELDS = (*TEXTS, *SWITCHES, *MAYBES, *NUMBERS, *OPTIONAL_NUMBERS, *MAPS)
 AMOUNTS = ("input", "cached_input", "output", "reasoning", "image", "audio_second", "character")
-MODEL_LIMITS = ("requests_per_minute", "tokens_per_minute")
+MODEL_LIMITS = ("requests_per_minute", "tokens_per_minute", "max_streams")
 SECRET_NAME = re.compile(r"key|token|secret|auth|passw|cookie|credential|signature", re.IGNORECASE)
 KEEP = {"keep": True}
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from gateway.engines import places
 from gateway.models import Provider, UsageEvent
+from gateway.models.usage import not_ok
 from gateway.secrets import SecretUnreadable
 
 MINUTES = 30
@@ -43,7 +44,7 @@ ANSWERING = State("ok", "Answering")
 
 def provider_failed() -> Q:
     """Rows whose error is the provider's."""
-    return Q(status=UsageEvent.Status.ERROR) & ~Q(http_status__in=CALLERS_FAULT)
+    return not_ok(UsageEvent.Status.ERROR) & ~Q(http_status__in=CALLERS_FAULT)
 
 
 def failed_attempts(attempts: Any, final: str) -> list[str]:

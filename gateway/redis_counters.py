@@ -1,5 +1,7 @@
 """Counters that several processes share through Redis, exact because each decision is one script in it.
 
+A place that a stream has is a lease: whoever dies with it cannot keep it, and whoever lives renews it.
+
 One connection per loop. What is asked while an answer is awaited goes together in the next batch, so a burst costs a
 few round trips and no burst of connections.
 """
@@ -19,10 +21,13 @@ from django.conf import settings
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gateway.limits import MINUTE_MS, Claim, CountersAway, Minute, Outcome
+from gateway.limits import MINUTE_MS, PLACE_MS, Claim, CountersAway, Minute, Outcome
 
 ANSWER_SECONDS = 0.2
 LOOKS = 10
+# How long a place is kept of which nobody says that its stream still runs, and how often that is said.
+LEASE_SECONDS, RENEW_SECONDS = 6.0, 2.0
+AT_ONCE = 500
 
 # The rules are those of `MemoryCounters`. Time is Redis', so that the clocks of several machines do not matter.
 CLOCK = """
@@ -38,21 +43,32 @@ local function keep(key, ends, used)
   redis.call('HSET', key, 'end', ends, 'used', used)
   redis.call('PEXPIREAT', key, ends)
 end
+local function held(key, retry)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+  return now + retry, redis.call('ZCARD', key)
+end
+local function hold(key, lease, holder)
+  redis.call('ZADD', key, now + lease, holder)
+  redis.call('PEXPIRE', key, lease)
+end
 """
 TAKE = (
     CLOCK
     + """
 local ends, used, refused = {}, {}, 0
+local function claim(i) return ARGV[3 * i + 2] == '1', tonumber(ARGV[3 * i + 3]), tonumber(ARGV[3 * i + 4]) end
 for i, key in ipairs(KEYS) do
-  ends[i], used[i] = current(key)
-  if used[i] > 0 and used[i] + tonumber(ARGV[2 * i]) > tonumber(ARGV[2 * i + 1])
+  local is_place, amount, most = claim(i)
+  if is_place then ends[i], used[i] = held(key, tonumber(ARGV[2])) else ends[i], used[i] = current(key) end
+  if used[i] > 0 and used[i] + amount > most
     and (refused == 0 or ends[i] >= ends[refused]) then refused = i end
 end
 local answer = {refused, now}
 for i, key in ipairs(KEYS) do
   if refused == 0 then
-    used[i] = used[i] + tonumber(ARGV[2 * i])
-    keep(key, ends[i], used[i])
+    local is_place, amount = claim(i)
+    used[i] = used[i] + amount
+    if is_place then hold(key, tonumber(ARGV[3]), ARGV[4]) else keep(key, ends[i], used[i]) end
   end
   answer[#answer + 1] = ends[i]
   answer[#answer + 1] = used[i]
@@ -69,6 +85,17 @@ if ends == tonumber(ARGV[3]) or difference > 0 then keep(KEYS[1], ends, math.max
 return 0
 """
 )
+HOLD = (
+    CLOCK
+    + """
+for i = 2, #ARGV do hold(KEYS[1], tonumber(ARGV[1]), ARGV[i]) end
+return 0
+"""
+)
+LEAVE = """
+for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end
+return 0
+"""
 
 
 @dataclass(slots=True)
@@ -77,7 +104,7 @@ class _Ask:
 
     script: str
     keys: list[str]
-    arguments: list[int]
+    arguments: list[int | str]
     reply: asyncio.Future[Any] | None = None
 
 
@@ -89,26 +116,61 @@ class RedisCounters:
         self._client: Any = None
         self._waiting: list[_Ask] = []
         self._task: asyncio.Task[None] | None = None
+        # Who has a place, by the limit's name, and what renews their leases while there is any.
+        self._holders: dict[str, set[str]] = {}
+        self._renewing: asyncio.Task[None] | None = None
         # Installations that share a Redis count apart; machines of one installation have the same pepper.
         # The braces keep all keys in one slot of a cluster.
         mark = hmac.digest(settings.KEY_PEPPER.encode(), b"limits", hashlib.sha256).hex()[:12]
         self._prefix = f"g4fsite:{{limits:{mark}}}:"
 
-    async def take(self, claims: Sequence[Claim]) -> Outcome:
-        """Counts all claims or none. Raises CountersAway when Redis does not answer."""
+    async def take(self, claims: Sequence[Claim], holder: str = "") -> Outcome:
+        """Counts all claims or none. `holder` gets the places among them, for LEASE_SECONDS unless `hold` is called.
+        Raises CountersAway when Redis does not answer."""
         keys = [self._prefix + claim.limit.name for claim in claims]
-        pairs = [number for claim in claims for number in (claim.amount, claim.limit.amount)]
+        parts = [part for claim in claims for part in (int(claim.limit.is_place), claim.amount, claim.limit.amount)]
         reply = asyncio.get_running_loop().create_future()
-        self._ask(_Ask(TAKE, keys, [MINUTE_MS, *pairs], reply))
-        refused, now, *numbers = await reply
+        self._ask(_Ask(TAKE, keys, [MINUTE_MS, PLACE_MS, _lease(), holder, *parts], reply))
+        try:
+            refused, now, *numbers = await reply
+        except asyncio.CancelledError:
+            # Whoever left may have got a place on the way.
+            if holder:
+                self.leave([claim.limit.name for claim in claims if claim.limit.is_place], holder)
+            raise
         minutes = tuple(Minute(end, used) for end, used in zip(numbers[::2], numbers[1::2], strict=True))
         return Outcome(refused - 1 if refused else None, now, minutes)
 
     def settle(self, name: str, difference: int, end: int) -> None:
         self._ask(_Ask(SETTLE, [self._prefix + name], [MINUTE_MS, difference, end]))
 
+    def hold(self, names: Sequence[str], holder: str) -> None:
+        for name in names:
+            self._holders.setdefault(name, set()).add(holder)
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.get_running_loop().create_task(self._renew())
+
+    def leave(self, names: Sequence[str], holder: str) -> None:
+        for name in names:
+            holders = self._holders.get(name, set())
+            holders.discard(holder)
+            if not holders:
+                self._holders.pop(name, None)
+        self._ask(_Ask(LEAVE, [self._prefix + name for name in names], [holder]))
+
+    async def _renew(self) -> None:
+        """Also makes places known that were given while Redis was away, or that it has forgotten."""
+        while self._holders:
+            await asyncio.sleep(RENEW_SECONDS)
+            for name, holders in self._holders.items():
+                running = list(holders)
+                for first in range(0, len(running), AT_ONCE):
+                    self._ask(_Ask(HOLD, [self._prefix + name], [_lease(), *running[first : first + AT_ONCE]]))
+
     async def close(self) -> None:
         """Sends what is left."""
+        if self._renewing is not None:
+            self._renewing.cancel()
         if self._task is not None:
             await self._task
         await self._disconnect()
@@ -154,6 +216,10 @@ class RedisCounters:
         if client is not None:
             with contextlib.suppress(Exception):
                 await client.aclose()
+
+
+def _lease() -> int:
+    return int(LEASE_SECONDS * 1000)
 
 
 async def _in_time(sending: Any) -> list[Any]:

@@ -42,7 +42,8 @@ def targets_of(
 ) -> tuple[Target, ...]:
     """What a request may be sent to: its model, then its fallbacks, each as its preferences want. Raises as below."""
     if chat.preferences is None and not chat.fallbacks:
-        if chat.provider is None and principal.unrestricted:
+        key = principal.key
+        if chat.provider is None and (key is None or not key.models):
             known = snapshot.direct.get((operation, chat.model))
             if known is not None:
                 return known

@@ -22,7 +22,7 @@ from django.db import close_old_connections, connection
 
 from gateway.adapters import usual_headers
 from gateway.engines import places
-from gateway.limits import REQUESTS, TOKENS, Limit
+from gateway.limits import REQUESTS, STREAMS, TOKENS, Limit
 from gateway.models import (
     CAPABILITIES,
     ApiKey,
@@ -46,7 +46,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class KeyPolicy:
-    """What an API key may do. Times are Unix seconds. `limits` has its user's too; `max_streams` None: the setting."""
+    """What an API key may do. Times are Unix seconds. `limits` has its user's too, and
+    the streams that may be open at once; `max_streams` None: MAX_STREAMS_PER_KEY in each process, 0: any number."""
 
     id: int
     user_id: int
@@ -146,7 +147,7 @@ def _seconds(moment: datetime | None) -> float | None:
 
 
 def _limits(owner: str, owner_id: int, row: ApiKey | UserLimits | ProviderModel) -> tuple[Limit, ...]:
-    amounts = ((REQUESTS, row.requests_per_minute), (TOKENS, row.tokens_per_minute))
+    amounts = ((REQUESTS, row.requests_per_minute), (TOKENS, row.tokens_per_minute), (STREAMS, row.max_streams))
     return tuple(Limit(owner, owner_id, kind, amount) for kind, amount in amounts if amount)
 
 

@@ -6,10 +6,10 @@ import logging
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,8 @@ BATCH = 500
 MAX_WAITING = 100_000
 TABLE = UsageEvent._meta.db_table
 FIELDS = [field for field in UsageEvent._meta.concrete_fields if not field.primary_key]
-# As records have them, and those that are stored in a form of their own.
-PLAIN = [str(field.column) for field in FIELDS if field.column not in ("created_at", "attempts")]
-COLUMNS = [*PLAIN, "created_at", "attempts"]
-in_order: Callable[[Record], tuple[Any, ...]] = itemgetter(*PLAIN)
 DEFAULTS: Record = {str(field.column): field.get_default() for field in FIELDS}
+NEEDED = {str(field.column) for field in FIELDS if not field.null}
 MAX_TOKENS_STORED = 2**62
 MAX_TOLD = 10
 # The database's trouble and not a row's: gone, locked, or read-only during a failover.
@@ -99,7 +96,12 @@ def _media_cost(price: PricePolicy, usage: Usage) -> int | None:
 
 
 class Tally:
-    """Counts one request. `begin` before the first provider is asked, `end` exactly once."""
+    """Counts one request. `begin` before the first provider is asked, `end` exactly once.
+
+    `unsure`: a provider failed that may have done, and be paid for, what was asked.
+    """
+
+    unsure = False
 
     def __init__(self, request_id: str, principal: Principal, chat: ChatRequest, surface: str) -> None:
         self.request_id = request_id
@@ -136,7 +138,7 @@ class Tally:
     def begin(self, target: Target) -> None:
         self.target = target
         self._begun = record = self._record(target)
-        writer.spool.begin(record)
+        (writer.journal or writer.spool).begin(record)
 
     def trying(self, target: Target) -> None:
         self.target = target
@@ -154,6 +156,7 @@ class Tally:
         }
         if error is not None:
             attempt |= {"status": error.status, "code": error.code}
+            self.unsure = self.unsure or (isinstance(error, UpstreamError) and error.unsure)
         self._attempts.append(attempt)
         if isinstance(error, UpstreamError) and error.usage is not None:
             self._lost.append((error.usage, *cost_of(self.target.prices, error.usage, self._created)))
@@ -197,11 +200,12 @@ class Tally:
         record["http_status"] = http_status
         record["error_code"] = (error.code or "") if error else ""
         record["duration_ms"] = _milliseconds(now - self._started)
-        record["first_token_ms"] = None if self._first is None else _milliseconds(self._first - self._started)
+        if self._first is not None:
+            record["first_token_ms"] = _milliseconds(self._first - self._started)
         record["attempts"] = self._attempts
         if (used := self.total()) is not None:
-            record.update(self._counted(used))
-        writer.spool.end(record)
+            self._count(used, record)
+        (writer.journal or writer.spool).end(record)
 
     def cost(self, usage: Usage) -> float | None:
         """Dollars; None while no price is known."""
@@ -218,20 +222,26 @@ class Tally:
         costs = [cost for _, cost in parts if cost is not None]
         return parts[-1][0], sum(costs) if len(costs) == len(parts) else None
 
-    def _counted(self, usage: Usage) -> dict[str, Any]:
+    def _count(self, usage: Usage, record: Record) -> None:
+        """Adds what is known: each NULL that a row does not name is one that the database need not be told."""
         price_id, cost = self._priced()
-        return {
-            "prompt_tokens": min(usage.prompt_tokens, MAX_TOKENS_STORED),
-            "completion_tokens": min(usage.completion_tokens, MAX_TOKENS_STORED),
-            "cached_tokens": usage.cached_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
-            "characters": usage.characters,
-            "audio_seconds": usage.audio_seconds,
-            "images": usage.images,
-            "estimated": usage.estimated,
-            "price_id": price_id,
-            "cost": None if cost is None else min(cost, MAX_TOKENS_STORED),
-        }
+        record["prompt_tokens"] = min(usage.prompt_tokens, MAX_TOKENS_STORED)
+        record["completion_tokens"] = min(usage.completion_tokens, MAX_TOKENS_STORED)
+        record["estimated"] = usage.estimated
+        if usage.cached_tokens is not None:
+            record["cached_tokens"] = usage.cached_tokens
+        if usage.reasoning_tokens is not None:
+            record["reasoning_tokens"] = usage.reasoning_tokens
+        if usage.characters is not None:
+            record["characters"] = usage.characters
+        if usage.audio_seconds is not None:
+            record["audio_seconds"] = usage.audio_seconds
+        if usage.images is not None:
+            record["images"] = usage.images
+        if price_id is not None:
+            record["price_id"] = price_id
+        if cost is not None:
+            record["cost"] = min(cost, MAX_TOKENS_STORED)
 
 
 class Replayed(Tally):
@@ -259,16 +269,10 @@ def _milliseconds(seconds: float) -> int:
     return int(seconds * 1000 + 0.5)
 
 
-def _row(record: Record, stored: Callable[[float], Any]) -> tuple[Any, ...]:
-    """The record in the order of COLUMNS."""
-    if record["status"] != "ok":
-        record = DEFAULTS | record
-        record |= {name: _fitting(record[name], size) for name, size in TEXTS.items()}
-    try:
-        return *in_order(record), stored(record["created_at"]), orjson.dumps(record["attempts"]).decode()
-    except KeyError:
-        # Nobody knows what it used, or an older version wrote it to the journal.
-        return _row(DEFAULTS | record, stored)
+def _complete(record: Record) -> Record:
+    """With every column, and no other, in forms that fit: of a request that went wrong, or of an older version."""
+    record = {name: record.get(name, default) for name, default in DEFAULTS.items()}
+    return record | {name: _fitting(record[name], size) for name, size in TEXTS.items()}
 
 
 def _fitting(text: Any, size: int) -> str:
@@ -293,22 +297,47 @@ def _adapted(at: float) -> Any:
     return connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(at, UTC))
 
 
+@lru_cache(256)
+def _statement(columns: tuple[str, ...]) -> str | None:
+    """None where these are not columns of the table, or do not make a row."""
+    if not NEEDED <= set(columns) <= DEFAULTS.keys():
+        return None
+    names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
+    # Names come from the model, values travel as parameters.
+    return f"INSERT INTO {TABLE} ({names}) VALUES ({marks}) ON CONFLICT (request_id) DO NOTHING"  # noqa: S608 # nosec B608
+
+
+def _rows(records: Iterable[Record], sqlite: bool) -> dict[str, list[tuple[Any, ...]]]:
+    """By the statements that insert them, of which there are as many as sets of columns that requests fill."""
+    stored = _naive_text if sqlite else _adapted
+    rows: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for record in records:
+        statement = _statement(tuple(record)) if record["status"] == "ok" else None
+        if statement is None:
+            record = _complete(record)  # noqa: PLW2901
+            statement = _statement(tuple(record))
+            assert statement is not None, "it has all columns"
+        forms = {"created_at": stored(record["created_at"]), "attempts": orjson.dumps(record["attempts"]).decode()}
+        if sqlite:
+            # It has no truth values: sqlite3 would look for an adapter for each.
+            forms["stream"], forms["estimated"] = +record["stream"], +record["estimated"]
+        rows[statement].append(tuple({**record, **forms}.values()))
+    return rows
+
+
 def insert(records: list[Record]) -> None:
     """Plain SQL, because model instances cost ten times the statement; rows that are there already stay."""
-    names = ", ".join(COLUMNS)
-    marks = ", ".join(["%s"] * len(COLUMNS))
-    # Names come from the model, values travel as parameters.
-    statement = f"INSERT INTO {TABLE} ({names}) VALUES ({marks}) ON CONFLICT (request_id) DO NOTHING"  # noqa: S608 # nosec B608
-    stored = _naive_text if connection.vendor == "sqlite" else _adapted
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.executemany(statement, [_row(record, stored) for record in records])
+        for statement, rows in _rows(records, connection.vendor == "sqlite").items():
+            cursor.executemany(statement, rows)
 
 
 class UsageWriter:
     """Carries finished records from the journal to the database, in batches, from a thread of its own."""
 
     def __init__(self) -> None:
-        self._spool: Spool | None = None
+        # None until somebody asks for `spool`.
+        self.journal: Spool | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._orphans_at = 0.0
@@ -326,9 +355,9 @@ class UsageWriter:
 
     @property
     def spool(self) -> Spool:
-        if self._spool is None:
-            self._spool = Spool(Path(settings.SPOOL_DIR))
-        return self._spool
+        if self.journal is None:
+            self.journal = Spool(Path(settings.SPOOL_DIR))
+        return self.journal
 
     def start(self) -> None:
         if self._thread and self._thread.is_alive():
@@ -344,11 +373,11 @@ class UsageWriter:
         if self._thread:
             self._thread.join(timeout=15)
         self._thread = None
-        if self._spool is not None:
+        if self.journal is not None:
             self.flush()
             self._leave_unsettled()
-            self._spool.close()
-            self._spool = None
+            self.journal.close()
+            self.journal = None
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_SECONDS):
@@ -432,7 +461,7 @@ class UsageWriter:
 
     def _note_last_used(self, records: list[Record]) -> None:
         for record in records:
-            if record["api_key_id"]:
+            if record.get("api_key_id"):
                 self._last_used[record["api_key_id"]] = record["created_at"]
         if not self._last_used or time.monotonic() - self._last_used_at < LAST_USED_SECONDS:
             return

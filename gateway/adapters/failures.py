@@ -27,6 +27,10 @@ LONGEST_WAIT = 86_400.0
 CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 # A caller sees these statuses with the provider's own words.
 PASSED_ON = {400, 404, 409, 413, 415, 422}
+# 524 is Cloudflare's: the server behind it was asked, and has not answered within 100 s.
+TIMEOUTS = {408, 504, 524}
+# Proxies say these of a server that may have done it: 520 is Cloudflare's of an answer that it could not read.
+BY_PROXIES = {502, 520}
 
 
 def seconds(value: str | None) -> float | None:
@@ -115,11 +119,16 @@ def from_reply(target: Target, reply: Reply) -> UpstreamError:
             kind.code = masked(_text(error.get("code")) or "", target.credential) or kind.code
             kind.param = masked(_text(error.get("param")) or "", target.credential) or None
         return kind
-    if status in (408, 504):
+    if status in TIMEOUTS:
         return UpstreamTimeout(f"{name} timed out.")
     if 300 <= status < 400:
-        return UpstreamBroken(f"{name} answered with a redirect, which is not followed.")
-    return UpstreamBroken(f"{name} failed with status {status}.", retry_after=retry_after)
+        redirect = UpstreamBroken(f"{name} answered with a redirect, which is not followed.")
+        redirect.unsure = False
+        return redirect
+    failed = UpstreamBroken(f"{name} failed with status {status}.", retry_after=retry_after)
+    # What a server says of itself is to be believed.
+    failed.unsure = status in BY_PROXIES
+    return failed
 
 
 def from_object(target: Target, error: Any) -> UpstreamError:

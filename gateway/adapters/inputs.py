@@ -1,7 +1,8 @@
 """Pictures, sounds and documents of a request as checked bytes, for protocols that want them so.
 
-    chat = await inlined(chat, ACCEPTED)     # in `prepared`: fetches what is behind URLs, checks what is there
+    chat = await inlined(chat, ACCEPTED)     # in `prepared`: fetches what is behind URLs, checks all
     picture = embedded(part.url)             # in `body`: type and base64 of what is now a data: URL
+    chat = retyped(chat)                     # for all others: no more than a look at their first bytes
 
 `accepted` says which media types the protocol takes for each type of part (`image_url`, `video_url`, `input_audio`,
 `file`); a part of another type is left alone. Whatever is at fault is a 400 that names the part.
@@ -22,7 +23,7 @@ from django.conf import settings
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamRejected
 from media.fetch import Budget, Fetched, FetchError, Rules, fetch
-from media.kinds import settled
+from media.kinds import AUDIO, IMAGES, MORE_IMAGES, PLAIN, kind_of, settled
 
 MAX_FILES = 50
 # How many files of one request are fetched at once.
@@ -32,6 +33,15 @@ FIELDS = {"image_url": "url", "video_url": "url", "input_audio": "data", "file":
 FORMATS = {"audio/mp4": "m4a"}
 # Of a data: URL that is not base64: undoing its escapes takes time and memory by the character.
 MAX_QUOTED = 1024 * 1024
+# What of a file's base64 tells its type, and how long the part of a data: URL before it may be.
+BEGINNING, LONGEST_HEAD = 88, 1024
+PICTURES = IMAGES | MORE_IMAGES
+# Containers of films hold sound alone as well.
+SOUNDS = AUDIO | {"video/webm", "video/mp4"}
+# Formats that always begin with a mark; of others the sender knows what the bytes are.
+MARKED = frozenset({"wav", "flac", "ogg", "aiff"})
+NAMED = MARKED | {"mp3", "aac", "m4a"}
+ALIKE = {"mpeg": "mp3", "mpga": "mp3", "mp4": "m4a", "opus": "ogg", "oga": "ogg", "aif": "aiff", "wave": "wav"}
 URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 Accepted = Mapping[str, Container[str]]
@@ -109,6 +119,67 @@ async def inlined(chat: ChatRequest, accepted: Accepted, keep: Callable[[str], b
         for number, message in enumerate(chat.body["messages"])
     ]
     return replace(chat, body={**chat.body, "messages": messages})
+
+
+def retyped(chat: ChatRequest) -> ChatRequest:
+    """The request with each picture and sound that it holds under the type that its first bytes show; the same one
+    where all are so already. Addresses and other files are left alone. Raises UpstreamRejected for what is neither.
+    """
+    changed: dict[int, dict[tuple[str, int], dict[str, Any]]] = {}
+    for slot in _slots(chat.body):
+        part = _retyped(slot) if slot.kind in ("image_url", "input_audio") else None
+        if part is not None:
+            changed.setdefault(slot.message, {})[slot.name, slot.number] = part
+    if not changed:
+        return chat
+    messages = [
+        _changed(message, changed[number]) if number in changed else message
+        for number, message in enumerate(chat.body["messages"])
+    ]
+    return replace(chat, body={**chat.body, "messages": messages})
+
+
+def shown_type(data: str) -> str | None:
+    """The media type of what is base64, by its beginning; None when that is nothing we know."""
+    text = data[:BEGINNING].encode("ascii", "replace").translate(URL_SAFE, b" \t\r\n\f\v").rstrip(b"=")
+    text = text + b"=" * (-len(text) % 4) if len(data) <= BEGINNING else text[: len(text) // 4 * 4]
+    return kind_of(binascii.a2b_base64(text, strict_mode=True))
+
+
+def _retyped(slot: _Slot) -> dict[str, Any] | None:
+    """The part as it should be; None where it is so, or holds no bytes. Raises UpstreamRejected."""
+    value, comma = slot.value, -1
+    if value[:5].lower() == "data:":
+        comma = value.find(",", 0, LONGEST_HEAD)
+    elif slot.kind == "image_url":
+        return None
+    head, data = value[: max(0, comma)], value[comma + 1 : comma + 2 + BEGINNING]
+    try:
+        is_base64 = comma < 0 or head.lower().endswith(";base64")
+        found = shown_type(data) if is_base64 else kind_of(unquote_to_bytes(data))
+    except (binascii.Error, ValueError):
+        raise _rejected(slot, "The data is not valid base64.") from None
+    if slot.kind == "input_audio":
+        return _sound(slot, found)
+    if found not in PICTURES:
+        raise _rejected(slot, f"{found or 'This kind of data'} is not accepted here.")
+    if head[5:].partition(";")[0].strip().lower() == found:
+        return None
+    url = f"data:{found}{';base64' if is_base64 else ''}{value[comma:]}"
+    return {"type": slot.kind, slot.kind: {**slot.held, "url": url}}
+
+
+def _sound(slot: _Slot, found: str | None) -> dict[str, Any] | None:
+    said = str(slot.held.get("format") or "").lower()
+    said = ALIKE.get(said, said)
+    if found not in SOUNDS:
+        if found in (None, PLAIN) and said not in MARKED and not (found and said == "mp3"):
+            return None
+        raise _rejected(slot, f"{found or 'This kind of data'} is not accepted here.")
+    suffix = FORMATS.get(found) or found.partition("/")[2]
+    if found not in AUDIO or suffix == said or said not in NAMED:
+        return None
+    return {"type": slot.kind, slot.kind: {**slot.held, "format": suffix}}
 
 
 def _changed(message: Mapping[str, Any], parts: Mapping[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gateway.audio import SpeechRequest, TranscriptionRequest
+from gateway.audio import TRANSLATIONS, SpeechRequest, TranscriptionRequest
 from gateway.engines import voices
 from gateway.errors import UnsupportedParameter, UpstreamBroken, UpstreamRejected, UpstreamTimeout
 from gateway.events import Segment, Transcript, Word
@@ -19,6 +19,7 @@ FORMATS = ("mp3", "opus", "flac", "wav", "pcm")
 READABLE = frozenset(("audio/wav", "audio/mp3", "audio/ogg", "audio/flac", "audio/aiff"))
 # espeak-ng speaks 80 to 450 words a minute, usually 175.
 SLOWEST, FASTEST = 0.46, 2.57
+ENGLISH = "it knows English only."
 USUAL_LANGUAGE = "en-us"
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,3}\Z")
 VOICE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,3}(?:\+[A-Za-z0-9_]{1,32})?\Z")
@@ -72,7 +73,9 @@ async def heard(target: Target, request: TranscriptionRequest) -> Transcript:
     if request.content_type not in READABLE:
         raise UpstreamRejected(f"{target.provider} reads wav, mp3, ogg, flac and aiff only.", param="file")
     if request.language and request.language.lower().partition("-")[0] not in ("en", "english"):
-        raise UnsupportedParameter(target.provider, "language", "it knows English only.")
+        # In English there is nothing to translate: the transcript is the translation, as at OpenAI.
+        only = "it translates nothing, it only writes down English." if request.operation == TRANSLATIONS else ENGLISH
+        raise UnsupportedParameter(target.provider, "language", only)
     found = orjson.loads(await _run(target, {"do": "listen"}, request.sound))
     segments = [Segment(item["text"], item["start"], item["end"]) for item in found["segments"]]
     words = [Word(item["text"], item["start"], item["end"]) for item in found["words"]]

@@ -69,7 +69,7 @@ class ProviderModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     actions = ("switch_on", "switch_off")
     fieldsets = (
         (None, {"fields": ("provider", "public_id", "upstream_name", "enabled", "context_length")}),
-        ("Limits for all callers together", {"fields": (("requests_per_minute", "tokens_per_minute"),)}),
+        ("Limits for all callers together", {"fields": (("requests_per_minute", "tokens_per_minute", "max_streams"),)}),
         (
             "What it can do",
             {

@@ -76,6 +76,16 @@ class ProviderFilter(admin.SimpleListFilter):
         return queryset.filter(provider_id=int(value)) if value.isdecimal() and int(value) <= BIGGEST_ID else queryset
 
 
+class StatusFilter(admin.ChoicesFieldListFilter):
+    """Says of what went wrong that it did not go well, as its index wants it: `gateway.models.usage.not_ok`."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[UsageEvent]) -> QuerySet[UsageEvent] | None:
+        wanted = set(self.lookup_val or ())
+        if wanted and UsageEvent.Status.OK not in wanted:
+            queryset = queryset.exclude(status=UsageEvent.Status.OK)
+        return super().queryset(request, queryset)
+
+
 class UserFilter(admin.SimpleListFilter):
     """A field instead of a list: there may be thousands of users."""
 
@@ -105,7 +115,7 @@ class UserFilter(admin.SimpleListFilter):
 class UsageEventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ("when", "who", "served_by", "model", "outcome", "tokens", "first_word", "took", "spent", "surface")
     list_display_links = ("when",)
-    list_filter = (SpanFilter, "status", ProviderFilter, "stream", UserFilter)
+    list_filter = (SpanFilter, ("status", StatusFilter), ProviderFilter, "stream", UserFilter)
     list_per_page = PER_PAGE
     list_max_show_all = 0
     show_full_result_count = False

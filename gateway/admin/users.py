@@ -27,7 +27,7 @@ class UserLimitsInline(admin.StackedInline):  # type: ignore[type-arg]
     model = UserLimits
     can_delete = False
     verbose_name = "Limits of all keys and sessions together"
-    fields = (("requests_per_minute", "tokens_per_minute"),)
+    fields = (("requests_per_minute", "tokens_per_minute", "max_streams"),)
 
 
 class QuotaInline(admin.StackedInline):  # type: ignore[type-arg]

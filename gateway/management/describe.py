@@ -26,6 +26,7 @@ def describe_model(row: ProviderModel) -> dict[str, Any]:
         "context_length": row.context_length,
         "requests_per_minute": row.requests_per_minute,
         "tokens_per_minute": row.tokens_per_minute,
+        "max_streams": row.max_streams,
     }
 
 

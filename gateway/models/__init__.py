@@ -1,5 +1,6 @@
-"""The gateway's tables, by topic: providers and their models, keys, usage, stored responses."""
+"""The gateway's tables, by topic: providers and their models, keys, usage, stored responses and answers."""
 
+from gateway.models.idempotency import IdempotentAnswer
 from gateway.models.keys import ApiKey, UserLimits, new_key
 from gateway.models.providers import (
     CAPABILITIES,
@@ -22,6 +23,7 @@ __all__ = [
     "ApiKey",
     "ConfigVersion",
     "Credential",
+    "IdempotentAnswer",
     "ModelAlias",
     "Price",
     "Provider",

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 SURFACES = ("v1", "api", "backend")
 MOST_PER_MINUTE = 2_000_000_000
+MOST_STREAMS = 32_767
 
 
 def digest_of(key: bytes) -> bytes:
@@ -57,6 +58,17 @@ def per_minute() -> models.PositiveIntegerField[int | None, int | None]:
     return models.PositiveIntegerField(null=True, blank=True, validators=bounds, help_text="Empty: no limit.")
 
 
+def open_streams() -> models.PositiveSmallIntegerField[int | None, int | None]:
+    """Empty: no limit."""
+    return models.PositiveSmallIntegerField(
+        "open streams",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_STREAMS)],
+        help_text="At once. Empty: no limit.",
+    )
+
+
 class ApiKey(models.Model):
     """A key of one user. `make` gives the plain key once; the row can never give it again."""
 
@@ -76,8 +88,8 @@ class ApiKey(models.Model):
         "open streams",
         null=True,
         blank=True,
-        validators=[MaxValueValidator(32_767)],
-        help_text="At once, in one worker. Empty: MAX_STREAMS_PER_KEY. 0: no limit.",
+        validators=[MaxValueValidator(MOST_STREAMS)],
+        help_text="At once. Empty: MAX_STREAMS_PER_KEY in each worker. 0: no limit.",
     )
     cache_answers = models.BooleanField(
         "same answer again", default=False, help_text="Whoever asks exactly the same again gets the answer kept of it."
@@ -146,13 +158,14 @@ class ApiKey(models.Model):
 
 
 class UserLimits(models.Model):
-    """What all keys and sessions of one user may do together in a minute."""
+    """What all keys and sessions of one user may do together in a minute, and at once."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="limits"
     )
     requests_per_minute = per_minute()
     tokens_per_minute = per_minute()
+    max_streams = open_streams()
 
     class Meta:
         verbose_name = verbose_name_plural = "limits"

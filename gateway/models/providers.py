@@ -13,7 +13,7 @@ from django.db.models.functions import Lower
 
 from gateway.cookies import header
 from gateway.engines.extras import problem_with
-from gateway.models.keys import per_minute
+from gateway.models.keys import open_streams, per_minute
 from gateway.network import check_base_url, check_proxy_url
 from gateway.secrets import EncryptedField
 
@@ -251,6 +251,7 @@ class ProviderModel(models.Model):
     context_length = models.PositiveIntegerField(null=True, blank=True, help_text="Tokens.")
     requests_per_minute = per_minute()
     tokens_per_minute = per_minute()
+    max_streams = open_streams()
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

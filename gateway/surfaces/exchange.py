@@ -17,7 +17,6 @@ Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Whole = Callable[[int, list[tuple[bytes, bytes]], bytes], bool]
 
 COMMENT = b": waiting\n\n"
 STREAM_HEADERS = [
@@ -42,13 +41,26 @@ class Connection(Protocol):
         """The rest of the body, once all of it is here; None while it is not: `receive`."""
 
     def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Sends a whole answer; False when it must go as messages."""
+        """Sends a whole answer, and says how long it is; False when it must go as messages."""
+
+    def good(self, lines: bytes, body: bytes) -> bool:
+        """The same for status 200 and header lines that need no check."""
 
     def part(self, body: bytes) -> bool:
         """Sends a part of a stream that has begun; False when it must go as a message, or would have to wait."""
 
     def cut(self) -> None:
         """Ends an answer that cannot be completed."""
+
+
+class Edge(Protocol):
+    """What a request has passed before (`g4fsite.edge`), in its scope as `g4f.edge`."""
+
+    def arrived(self) -> bytes | None:
+        """The whole body, where it came with its head; None while it is not here."""
+
+    def sent_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Sends a whole answer; False when it must go as messages."""
 
 
 class ClientLeft(Exception):
@@ -71,6 +83,8 @@ class Exchange:
     over = False
     status = 0
     cut: Exception | None = None
+    # Whether the answer is made to its end though nobody waits for it any more.
+    stays = False
     # What writes the stream, for a last frame that follows on what was sent.
     encoder: Any = None
     _last_sent = 0.0
@@ -84,12 +98,12 @@ class Exchange:
         self.scope = scope
         self._receive = receive
         self._send = send
+        self.edge: Edge | None = scope.get("g4f.edge")
         self.connection: Connection | None = scope.get("g4f.connection")
 
     def arrived(self) -> bytes | None:
         """The whole body, where it came with its head; None: wait for `body`."""
-        arrived: Callable[[], bytes | None] | None = self.scope.get("g4f.body")
-        return None if arrived is None else arrived()
+        return None if self.edge is None else self.edge.arrived()
 
     async def body(self) -> bytes:
         """The whole body. The edge bounds its size and time; raises ClientLeft when it never ends."""
@@ -134,13 +148,15 @@ class Exchange:
         """A whole answer; HEAD gets its headers alone."""
         self.started = self.over = True
         self.status = status
-        headers = [*headers, *self.late_headers(), (b"content-length", b"%d" % len(body))]
-        if self.scope["method"] == "HEAD" or status == 204:
-            body = b""
-        whole: Whole | None = self.scope.get("g4f.whole")
-        if whole is None or not whole(status, headers, body):
+        late = self.late_headers()
+        if late:
+            headers = [*headers, *late]
+        bodyless = self.scope["method"] == "HEAD" or status == 204
+        edge = self.edge
+        if edge is None or bodyless or not edge.sent_whole(status, headers, body):
+            headers = [*headers, (b"content-length", b"%d" % len(body))]
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": body})
+            await self._send({"type": "http.response.body", "body": b"" if bodyless else body})
 
     def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Of an answer whose parts are written as they come, and whose silences nobody breaks."""
@@ -228,7 +244,7 @@ class Watch:
         self._watcher: asyncio.Task[None] | None = None
 
     def _leave(self) -> None:
-        if not self._exchange.over:
+        if not self._exchange.over and not self._exchange.stays:
             self.cut(ClientLeft())
 
     def cut(self, reason: Exception) -> None:

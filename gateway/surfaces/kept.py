@@ -49,15 +49,20 @@ class About:
     model: str
 
 
-async def addresses(pictures: Sequence[str], about: About) -> list[str | None]:
-    """A signed URL for each picture in base64; None for one that could not be kept, whatever the reason.
+def address(name: str | None, base: str) -> str | None:
+    """A signed URL of a file by its name; None for none."""
+    return None if name is None else links.signed(links.path_of(name), base)
+
+
+async def names(pictures: Sequence[str], about: About) -> list[str | None]:
+    """Keeps pictures in base64, each under the name it gives; None for one that could not be kept, whatever the reason.
 
     What was made is paid for: that there is no room for it here is no reason not to hand it over.
     """
     found: list[str | None] = []
     for data in pictures:
         try:
-            found.append(await off_the_loop(partial(_address, data, about)))
+            found.append(await off_the_loop(partial(_name, data, about)))
         except (MediaError, DatabaseError, OSError, binascii.Error, ValueError) as error:
             log.warning("a picture is handed over without being kept: %s", type(error).__name__)
             found.append(None)
@@ -74,14 +79,15 @@ async def linked(
     about = About(
         principal.user_id, links.base_of(exchange.scope), asked[:MAX_PROMPT], target.provider, target.public_id
     )
-    [url] = await addresses([event.data], about)
+    [name] = await names([event.data], about)
+    url = address(name, about.base)
     if url is None:
         return event
     words = " ".join(NOT_IN_MARKDOWN.sub(" ", asked[:MAX_ALT]).split()) or "image"
     return TextDelta(f"\n[![{words}]({url})]({url})\n", event.index)
 
 
-def _address(data: str, about: About) -> str:
+def _name(data: str, about: About) -> str:
     stored = store.keep(
         about.owner_id,
         base64.b64decode(data, validate=True),
@@ -91,7 +97,7 @@ def _address(data: str, about: About) -> str:
         provider=about.provider,
         model=about.model,
     )
-    return links.signed_url(stored, about.base)
+    return stored.name
 
 
 async def own(url: str, base: str, most: int) -> bytes | None:

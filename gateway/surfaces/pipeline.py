@@ -26,6 +26,7 @@ from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.exchange import STREAM_HEADERS, ClientLeft, Exchange, Receive, Scope, Send
 from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
+from gateway.surfaces.searching import Cited
 from gateway.targets import Target
 from gateway.upstream import upstream
 from gateway.usage import Tally
@@ -100,6 +101,11 @@ class Surface:
     finished: FinishedHook | None = None
     completed: CompletedHook | None = None
     keep: KeepHook | None = None
+
+    def __init__(self) -> None:
+        # What a class says is looked up anew each time it is asked for; what an object holds itself is found at once.
+        for name in ("operation", "method", "read", "gives_again", "prepare", "finished", "completed", "keep"):
+            setattr(self, name, getattr(self, name))
 
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         """The body, and what the path says. Raises BadRequest."""
@@ -215,9 +221,13 @@ class Surface:
                         if found is not None:
                             source, tally = found.source, found.tally
                             exchange.limit_headers = [*exchange.limit_headers, *found.headers]
+                    if chat.citations:
+                        source = Cited(source, chat)
                 await self._answer(exchange, principal, chat, targets, tally, source)
             finally:
                 answers.leave(live)
+                if admission is not None:
+                    admission.leave()
                 # Who leaves before usage is known has used what was estimated, as far as anyone knows.
                 if admission is not None and (tally.usage is not None or exchange.cut is None):
                     admission.settle(tally.total())

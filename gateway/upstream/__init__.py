@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from gateway.errors import Unavailable, UpstreamBroken, UpstreamError, UpstreamTimeout
@@ -148,15 +149,15 @@ class Upstream:
         if pool is not None:
             pool.close()
 
-    async def call(self, target: Target, path: str, body: bytes, content_type: str = "") -> Reply:
-        """A plain answer of any status, whole. `content_type` is of a body that is not JSON.
+    def call(self, target: Target, path: str, body: bytes, content_type: str = "") -> Coroutine[Any, Any, Reply]:
+        """To be awaited: a plain answer of any status, whole. `content_type` is of a body that is not JSON.
 
         Raises UpstreamError for faults of the network; Unavailable.
         """
         request = (
             other(target, path, content_type, stream=False) if content_type else prepared(target, path, stream=False)
         )
-        return await self._whole(target, request, body)
+        return self._whole(target, request, body)
 
     async def get(self, target: Target, path: str) -> Reply:
         """As `call`, of a path below the base URL, by GET."""
@@ -177,7 +178,11 @@ class Upstream:
         try:
             connection.limit(deadline)
             connection.begin(request.head + b"%d\r\n\r\n" % len(body), body)
-            data = await connection.whole()
+            # As `connection.whole`, without a coroutine more for each request.
+            connection.collect()
+            while not connection.is_whole():
+                await connection.arrival()
+            data = connection.taken()
             if connection.fault is not None or connection.coded:
                 raise _error(connection, target)
             return Reply(connection.status, connection.headers, data)
@@ -224,16 +229,24 @@ async def _connected(pool: Pool, origin: Origin, target: Target, seconds: float)
     try:
         return await pool.get(origin, min(seconds, target.endpoint.timeouts.connect))
     except PrivateAddress as error:
-        raise UpstreamBroken(f"{target.provider} leads to a private address that is not allowed.") from error
+        raise _unsent(UpstreamBroken(f"{target.provider} leads to a private address that is not allowed.")) from error
     except TimeoutError as error:
         if pool.is_full(origin):
-            raise UpstreamTimeout(f"{target.provider} has too much to do: all its connections are taken.") from error
-        raise UpstreamTimeout(f"{target.provider} did not answer in time.") from error
+            raise _unsent(
+                UpstreamTimeout(f"{target.provider} has too much to do: all its connections are taken.")
+            ) from error
+        raise _unsent(UpstreamTimeout(f"{target.provider} did not answer in time.")) from error
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             # No fault of the provider's, so the breaker must not hear of it.
             raise Unavailable("The server has as many connections open as it may.", code="overloaded") from error
-        raise UpstreamBroken(f"{target.provider} cannot be reached.") from error
+        raise _unsent(UpstreamBroken(f"{target.provider} cannot be reached.")) from error
+
+
+def _unsent(error: UpstreamError) -> UpstreamError:
+    """No provider has heard of the request."""
+    error.unsure = False
+    return error
 
 
 def _error(connection: Connection, target: Target) -> UpstreamError:

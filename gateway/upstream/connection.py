@@ -98,12 +98,20 @@ class Connection(asyncio.BufferedProtocol):
 
     async def whole(self) -> bytes:
         """The body, once all of it is there, or `fault` or `coded` are set. An error's is cut at MAX_ERROR_BYTES."""
-        self._collecting = True
-        self._resume()
-        self._bound()
-        while not self.complete and self.fault is None and not self.coded:
+        self.collect()
+        while not self.is_whole():
             await self.arrival()
         return self.taken()
+
+    def collect(self) -> None:
+        """From now on the body is gathered until it `is_whole`, or cut, as `whole` says."""
+        self._collecting = True
+        if self._paused:
+            self._resume()
+        self._bound()
+
+    def is_whole(self) -> bool:
+        return self.complete or self.fault is not None or self.coded
 
     async def head(self) -> None:
         """Until the status and the headers are there, or `fault` is set."""
@@ -132,7 +140,8 @@ class Connection(asyncio.BufferedProtocol):
         self._parts = []
         # A provider may answer before it has read the request: the rest would lead the next one.
         if self.complete and self._reusable and self._is_quiet():
-            self._resume()
+            if self._paused:
+                self._resume()
             return True
         self.abort()
         return False
@@ -208,11 +217,12 @@ class Connection(asyncio.BufferedProtocol):
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts = []
         self._waiting_bytes = 0
-        self._resume()
+        if self._paused:
+            self._resume()
         return data
 
     def _resume(self) -> None:
-        if self._paused and self._transport is not None:
+        if self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
 

@@ -48,7 +48,10 @@ def refusal(target: Target, reply: Reply) -> UpstreamError:
     if not isinstance(error, dict) or not _status(error):
         return from_reply(target, reply)
     after = waiting(reply.header(b"retry-after"), reply.header(b"retry-after-ms"))
-    return from_error(target, error, retry_after=after)
+    failed = from_error(target, error, retry_after=after)
+    # What a server says of itself is to be believed; that it took too long says nothing.
+    failed.unsure = isinstance(failed, UpstreamTimeout)
+    return failed
 
 
 def from_error(target: Target, error: Any, retry_after: float | None = None) -> UpstreamError:

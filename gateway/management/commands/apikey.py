@@ -89,7 +89,7 @@ amount.__name__ = "number, or none"
 LIMITS = {
     "requests_per_minute": ("--requests-per-minute", "requests a minute"),
     "tokens_per_minute": ("--tokens-per-minute", "tokens a minute, prompts and answers together"),
-    "max_streams": ("--streams", "streams open at once in a worker; 0: no limit, none: MAX_STREAMS_PER_KEY"),
+    "max_streams": ("--streams", "streams open at once; 0: no limit, none: MAX_STREAMS_PER_KEY in each worker"),
 }
 
 

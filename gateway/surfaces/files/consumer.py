@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
+import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,20 +20,23 @@ import orjson
 from django.conf import settings
 
 from gateway.authentication import Principal, authenticate_scope
-from gateway.chat import ChatRequest
 from gateway.errors import BadRequest, GatewayError, NotAllowed, NotAuthenticated
+from gateway.idempotency import Asked, Given, enter, key_in
 from gateway.limiter import limiter, limits_of
 from gateway.live import Live, answers
+from gateway.surfaces import idempotent
 from gateway.surfaces.exchange import STREAM_HEADERS, Exchange, Scope
-from gateway.surfaces.files.reading import Downloaded, Piece, read
+from gateway.surfaces.files.listening import Listener
+from gateway.surfaces.files.reading import Downloaded, Listening, Piece, Progress, read
 from gateway.surfaces.files.threads import reading, storing, turn
 from gateway.surfaces.multipart import Bounds, Form, Upload, read_form
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import frame
 from gateway.surfaces.openai.errors import limit_headers, method_not_allowed
 from gateway.surfaces.pipeline import JSON_HEADERS, note
+from gateway.surfaces.throttle import NO_TOKENS
 from media import buckets
-from media.buckets import MAX_LABEL, Incoming
+from media.buckets import MAX_LABEL, Added, Incoming
 from media.models import Bucket, Document
 
 TEXT_HEADERS = [
@@ -43,8 +48,10 @@ TEXT_HEADERS = [
 # Between two frames that say how much has been loaded.
 LOAD_BYTES = 256 * 1024
 ON = ("true", "1", "yes", "on")
-# Of the limits that of requests counts: no model reads anything here.
-NO_TOKENS = ChatRequest("", None, False, False, {"messages": []})
+STREAM = replace(NO_TOKENS, stream=True)
+# As BCP 47 has it: `de`, `en-US`.
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,3}\Z")
+Pieces = AsyncGenerator[Progress, None]
 
 
 class Files(OpenAISurface):
@@ -74,30 +81,44 @@ class Files(OpenAISurface):
         await self._act(exchange, method, principal, principal.user_id, label)
 
     async def _act(self, exchange: Exchange, method: str, principal: Principal, owner: int, label: str) -> None:
-        admission = await limiter.admit(limits_of(principal), NO_TOKENS)
+        streamed = method == "GET" and self._is_streamed(exchange.scope)
+        admission = await limiter.admit(limits_of(principal), STREAM if streamed else NO_TOKENS)
         exchange.limit_headers = limit_headers(admission.standings)
         admission.settle(None)
-        match method:
-            case "POST":
-                await self._upload(exchange, principal, owner, label)
-            case "DELETE":
-                await reading(partial(buckets.delete, owner, label))
-                await _answer(exchange, {"message": "Bucket deleted successfully"})
-            case _:
-                await self._read(exchange, principal, owner, label)
+        try:
+            match method:
+                case "POST":
+                    await self._upload(exchange, principal, owner, label)
+                case "DELETE":
+                    await reading(partial(buckets.delete, owner, label))
+                    await _answer(exchange, b'{"message":"Bucket deleted successfully"}')
+                case _:
+                    await self._read(exchange, principal, owner, label)
+        finally:
+            admission.leave()
 
     async def _upload(self, exchange: Exchange, principal: Principal, owner: int, label: str) -> None:
         if len(label) > MAX_LABEL or "\x00" in label:
             raise BadRequest(f"A bucket's id has at most {MAX_LABEL} characters.", param="bucket_id")
-        kind = exchange.scope["g4f.content_type"]
+        spoken = _spoken(exchange.scope)
+        kind, key = exchange.scope["g4f.content_type"], key_in(exchange.scope["headers"])
         with _revocations(principal) as revoked:
             chunks = _while_allowed(exchange.chunks(), revoked)
             form = await read_form(kind, chunks, Bounds(file_bytes=settings.MAX_FILE_BYTES))
         with form:
             files = _incoming(form)
-            async with turn(owner):
-                added = await storing(partial(buckets.add, owner, label, files))
-        await _answer(exchange, {"bucket_id": label, **buckets.listing(added)})
+            if key is None:
+                await _answer(exchange, await _stored(principal, owner, label, files, spoken))
+                return
+            asked = Asked(owner, self.name, key, await idempotent.of_form(form, [label, spoken], _label))
+            found = await enter(asked)
+            if isinstance(found, Given):
+                await idempotent.give_again(exchange, found, [*JSON_HEADERS, *exchange.limit_headers])
+                return
+            async with found as claim:
+                body = await _stored(principal, owner, label, files, spoken)
+                await claim.keep(200, "reply", body)
+                await _answer(exchange, body)
 
     async def _read(self, exchange: Exchange, principal: Principal, owner: int, label: str) -> None:
         query = parse_qs(exchange.scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -113,7 +134,8 @@ class Files(OpenAISurface):
             return
         try:
             with exchange.watched() as watch, _entered(Live(principal, watch.loop, watch.cut, streamed)):
-                await (_stream if streamed else _text)(exchange, bucket, refined, drop)
+                pieces = read(bucket, Listener(principal), refined)
+                await (_stream if streamed else _text)(exchange, bucket, pieces, drop)
         except GatewayError as error:
             if streamed or not exchange.started:
                 raise
@@ -169,25 +191,60 @@ def _check_origin(scope: Scope, principal: Principal) -> None:
         raise NotAllowed("Files are deleted by pages of this site only.", code="csrf_failed")
 
 
+def _spoken(scope: Scope) -> str:
+    """What is spoken in the recordings; empty when nothing was said of it. Raises BadRequest."""
+    said = next((value for name, value in scope["headers"] if name == b"x-recognition-language"), b"")
+    language = said.decode("latin-1").strip()
+    if language.lower() in ("", "auto"):
+        return ""
+    if not LANGUAGE.match(language):
+        raise BadRequest(
+            "x-recognition-language is not a language such as de or en-US.", param="x-recognition-language"
+        )
+    return language
+
+
+async def _listened(listener: Listener, added: Added) -> None:
+    """Writes recordings down while there is time, so that the answer has what is said in them."""
+    waiting = [
+        one for one in added.documents if one.kind == Document.Kind.MEDIA and one.state == Document.State.WAITING
+    ]
+    if not waiting:
+        return
+    await listener.write_down_within(buckets.READING_SECONDS, waiting[0].bucket, waiting)
+    fresh = await reading(lambda: {one.pk: buckets.fresh(one) or one for one in waiting})
+    added.documents = [fresh.get(one.pk, one) for one in added.documents]
+
+
 def _incoming(form: Form) -> list[Incoming]:
     """Raises BadRequest when there is none."""
     if not form.files:
         raise BadRequest(
             "No file was sent. Send files as parts named 'files'.", code="missing_required_parameter", param="files"
         )
-    return [Incoming(upload.filename or _unnamed(upload), upload.file) for upload in form.files]
+    return [Incoming(_label(upload), upload.file) for upload in form.files]
 
 
-def _unnamed(upload: Upload) -> str:
-    return "file" + (mimetypes.guess_extension(upload.content_type.partition(";")[0].strip()) or "")
+def _label(upload: Upload) -> str:
+    kind = upload.content_type.partition(";")[0].strip()
+    return upload.filename or "file" + (mimetypes.guess_extension(kind) or "")
 
 
-async def _answer(exchange: Exchange, body: dict[str, Any]) -> None:
-    await exchange.reply(200, [*JSON_HEADERS, *exchange.limit_headers], orjson.dumps(body))
+async def _stored(principal: Principal, owner: int, label: str, files: list[Incoming], spoken: str) -> bytes:
+    """`spoken`: in which language. What stands in the answer of it."""
+    listener = Listener(principal)
+    async with turn(owner):
+        added = await storing(partial(buckets.add, owner, label, files, None if listener.tired else spoken))
+    await _listened(listener, added)
+    return orjson.dumps({"bucket_id": label, **await reading(partial(buckets.listing, added))})
 
 
-async def _text(exchange: Exchange, bucket: Bucket, refined: bool, drop: bool) -> None:
-    async with aclosing(read(bucket, refined)) as progress:
+async def _answer(exchange: Exchange, body: bytes) -> None:
+    await exchange.reply(200, [*JSON_HEADERS, *exchange.limit_headers], body)
+
+
+async def _text(exchange: Exchange, bucket: Bucket, pieces: Pieces, drop: bool) -> None:
+    async with aclosing(pieces) as progress:
         async for step in progress:
             if isinstance(step, Piece):
                 await _send_text(exchange, step.text)
@@ -206,21 +263,21 @@ async def _send_text(exchange: Exchange, text: str) -> None:
     await exchange.write(text.encode("utf-8", "replace"))
 
 
-async def _stream(exchange: Exchange, bucket: Bucket, refined: bool, drop: bool) -> None:
+async def _stream(exchange: Exchange, bucket: Bucket, pieces: Pieces, drop: bool) -> None:
     exchange.expect_stream([*STREAM_HEADERS, *exchange.limit_headers])
     try:
-        await exchange.end_stream(await _events(exchange, bucket, refined, drop))
+        await exchange.end_stream(await _events(exchange, bucket, pieces, drop))
     finally:
         exchange.stop_beating()
 
 
-async def _events(exchange: Exchange, bucket: Bucket, refined: bool, drop: bool) -> bytes:
+async def _events(exchange: Exchange, bucket: Bucket, pieces: Pieces, drop: bool) -> bytes:
     """Everything but the last frame, which it gives."""
     size = told = 0
-    async with aclosing(read(bucket, refined)) as progress:
+    async with aclosing(pieces) as progress:
         async for step in progress:
-            if isinstance(step, Downloaded):
-                await exchange.write(frame({"action": "download", "count": step.count}))
+            if not isinstance(step, Piece):
+                await exchange.write(frame(_told(step)))
                 continue
             size += len(step.text.encode("utf-8", "replace"))
             if size - told >= LOAD_BYTES or not told or step.refined:
@@ -235,6 +292,12 @@ async def _events(exchange: Exchange, bucket: Bucket, refined: bool, drop: bool)
         await storing(partial(buckets.drop_originals, bucket))
         await exchange.write(frame({"action": "delete_files"}))
     return frame({"action": "done", "size": size})
+
+
+def _told(step: Downloaded | Listening) -> dict[str, Any]:
+    if isinstance(step, Listening):
+        return {"action": "transcribe", "filename": step.label}
+    return {"action": "download", "count": step.count}
 
 
 files, files_stream = Files(), FilesStream()

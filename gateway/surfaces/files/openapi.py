@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.surfaces.openai.openapi import ERRORS
+from gateway.surfaces.openai.openapi import CONFLICT, ERRORS, IDEMPOTENCY_KEY
 from media.buckets import MAX_LABEL
 
 Schema = dict[str, Any]
@@ -31,6 +31,7 @@ ADDED: Schema = {
                     "name": {"type": "string"},
                     "width": {"type": "integer"},
                     "height": {"type": "integer"},
+                    "text": {"type": "string", "description": "What is said in sound or a film."},
                 },
             },
         },
@@ -55,6 +56,12 @@ READING = [
     _flag("delete_files", "`true` deletes the originals whose text is kept."),
     _flag("refine_chunks_with_spacy", "Anything but empty: a shorter text."),
 ]
+LANGUAGE: Schema = {
+    "name": "x-recognition-language",
+    "in": "header",
+    "description": "What is spoken in sound and films, such as `de` or `en-US`; otherwise the model finds out.",
+    "schema": {"type": "string"},
+}
 EVENTS = {"type": "string", "description": 'Events such as `data: {"action": "load", "size": 4096}`.'}
 FORM: Schema = {
     "type": "object",
@@ -96,11 +103,13 @@ PATHS: dict[str, Schema] = {
             "addFiles",
             "Put files into a bucket",
             _json("FilesAdded"),
+            query=[LANGUAGE, IDEMPOTENCY_KEY],
             requestBody={"required": True, "content": {"multipart/form-data": {"schema": FORM}}},
             failures={
+                "409": CONFLICT,
                 "413": "A file, or all files of the user, are too large.",
                 "415": "None of the files is of a type that is supported.",
-                "422": "None of the files can be read.",
+                "422": "None of the files can be read, or the Idempotency-Key was used for others.",
                 "507": "There is no room for them.",
             },
         ),

@@ -7,6 +7,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 
+from gateway.surfaces.files.listening import Listener
 from gateway.surfaces.files.threads import alone, reading, storing, through
 from media import buckets, downloads
 from media.convert import refine
@@ -34,13 +35,20 @@ class Piece:
     refined: bool = False
 
 
-Progress = Downloaded | Piece
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """This recording is being written down."""
+
+    label: str
 
 
-async def read(bucket: Bucket, refined: bool = False) -> AsyncGenerator[Progress, None]:
+Progress = Downloaded | Listening | Piece
+
+
+async def read(bucket: Bucket, listener: Listener, refined: bool = False) -> AsyncGenerator[Progress, None]:
     """Everything in it, each file framed with its name. Raises GatewayError."""
     found = await reading(partial(buckets.documents, bucket))
-    async with aclosing(_all(bucket, found)) as pieces:
+    async with aclosing(_all(bucket, found, listener)) as pieces:
         if not refined:
             async for piece in pieces:
                 yield piece
@@ -48,7 +56,7 @@ async def read(bucket: Bucket, refined: bool = False) -> AsyncGenerator[Progress
         whole: list[str] = []
         size = 0
         async for piece in pieces:
-            if isinstance(piece, Downloaded):
+            if not isinstance(piece, Piece):
                 yield piece
                 continue
             whole.append(piece.text)
@@ -62,17 +70,19 @@ async def read(bucket: Bucket, refined: bool = False) -> AsyncGenerator[Progress
         yield Piece(CUT, refined=True)
 
 
-async def _all(bucket: Bucket, documents: list[Document]) -> AsyncGenerator[Progress, None]:
+async def _all(bucket: Bucket, documents: list[Document], listener: Listener) -> AsyncGenerator[Progress, None]:
     for document in documents:
         if document.kind == Document.Kind.DOWNLOADS and document.state == Document.State.WAITING:
             async with aclosing(_download(bucket, document)) as counts:
                 async for count in counts:
                     yield Downloaded(count)
     for document in documents:
-        if document.kind != Document.Kind.MEDIA:
-            async with aclosing(_pieces(await _read_now(bucket, document))) as pieces:
-                async for piece in pieces:
-                    yield piece
+        if document.kind == Document.Kind.MEDIA and document.state == Document.State.WAITING and not listener.tired:
+            yield Listening(document.label)
+            await listener.write_down(bucket, document)
+        async with aclosing(_pieces(await _read_now(bucket, document))) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 async def _read_now(bucket: Bucket, document: Document) -> Document | None:
@@ -106,7 +116,7 @@ async def _download(bucket: Bucket, document: Document) -> AsyncGenerator[int, N
 
 async def _pieces(document: Document | None) -> AsyncGenerator[Piece, None]:
     """Archives and downloads hold frames of their own."""
-    if document is None or document.text is None:
+    if document is None or not (document.text or document.note):
         return
     bare = document.kind == Document.Kind.DOWNLOADS or document.label.lower().endswith(".zip")
     before, after = ("", "") if bare else (f"<!-- File: {shown(document.shown)} -->\n", "\n<-- End -->\n\n")

@@ -17,6 +17,7 @@ from django.conf import settings
 from gateway.authentication import Principal
 from gateway.chat import ChatRequest, has_media
 from gateway.errors import BadRequest, GatewayError, NotAuthenticated
+from gateway.surfaces.files.listening import Listener
 from gateway.surfaces.files.reading import Piece, read
 from gateway.surfaces.files.threads import reading
 from media import buckets, store
@@ -38,7 +39,7 @@ async def attach(chat: ChatRequest, principal: Principal) -> None:
         return
     if principal.user_id is None:
         raise NotAuthenticated("Buckets belong to users: send an API key as `Authorization: Bearer KEY`.")
-    room = _Room(principal.user_id)
+    room = _Room(principal, principal.user_id)
     for parts, index, at in found:
         part = parts[index]
         try:
@@ -70,8 +71,9 @@ def _parts(messages: list[dict[str, Any]]) -> Iterator[tuple[list[dict[str, Any]
 class _Room:
     """What one request may take from buckets, and what it has taken."""
 
-    def __init__(self, owner: int) -> None:
+    def __init__(self, principal: Principal, owner: int) -> None:
         self._owner = owner
+        self._listener = Listener(principal)
         self._characters = MAX_CHARACTERS
         self._bytes = int(settings.MAX_BODY_BYTES)
         self._texts: dict[str, str] = {}
@@ -86,7 +88,7 @@ class _Room:
     async def _read(self, label: str) -> str:
         bucket = await reading(partial(buckets.find, self._owner, label))
         parts: list[str] = []
-        async with aclosing(read(bucket)) as progress:
+        async with aclosing(read(bucket, self._listener)) as progress:
             async for step in progress:
                 if isinstance(step, Piece):
                     parts.append(self._taken(step.text))

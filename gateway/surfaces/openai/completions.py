@@ -114,7 +114,7 @@ class TextReplyEncoder(ReplyEncoder):
 
     def _text(self, choice: dict[str, Any]) -> dict[str, Any]:
         message, index = choice["message"], choice["index"]
-        text = message["content"] or message["refusal"] or ""
+        text = (message["content"] or "") + (message["refusal"] or "")
         return _choice(index, self._request.echoed(index) + text, choice["finish_reason"])
 
     def _raw_reply(self, data: bytes, body: dict[str, Any]) -> bytes:

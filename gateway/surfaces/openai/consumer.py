@@ -14,6 +14,7 @@ from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder, estimate
 from gateway.surfaces.openai.errors import error_bytes, error_headers, error_object
 from gateway.surfaces.openai.parser import parse_chat
 from gateway.surfaces.pipeline import Cost, Surface
+from gateway.surfaces.searching import search
 
 
 class OpenAISurface(Surface):
@@ -45,6 +46,8 @@ class ChatCompletions(OpenAISurface):
 
     async def attach(self, chat: ChatRequest, principal: Principal) -> None:
         await attach(chat, principal)
+        if chat.search:
+            await search(chat, principal)
 
     def stream_encoder(self, chat: ChatRequest) -> ChunkEncoder:
         return ChunkEncoder(chat)

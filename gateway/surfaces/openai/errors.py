@@ -49,13 +49,17 @@ def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
 
 
 def limit_headers(standings: Iterable[Standing]) -> list[tuple[bytes, bytes]]:
-    """`x-ratelimit-limit-requests` and its like: OpenAI's names, with times such as `12ms`, `1s` and `6m0s`."""
+    """`x-ratelimit-limit-requests` and its like: OpenAI's names, with times such as `12ms`, `1s` and `6m0s`.
+
+    Nobody knows when a stream ends, so for those there is no reset.
+    """
     headers = []
     for standing in standings:
         kind = standing.limit.kind.encode()
         headers.append((b"x-ratelimit-limit-" + kind, b"%d" % standing.limit.amount))
         headers.append((b"x-ratelimit-remaining-" + kind, b"%d" % standing.remaining))
-        headers.append((b"x-ratelimit-reset-" + kind, duration(standing.reset).encode()))
+        if not standing.limit.is_place:
+            headers.append((b"x-ratelimit-reset-" + kind, duration(standing.reset).encode()))
     return headers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.idempotency import HEADER, MAX_KEY
 from gateway.surfaces.openai.parser import INTEGERS, MAX_MESSAGES, MAX_TOOLS, NUMBERS, ROLES
 
 Schema = dict[str, Any]
@@ -225,7 +226,21 @@ LIMIT_HEADERS = {
         ("remaining", "integer", "How many {} are left of it."),
         ("reset", "string", "When all {} are there again, such as `12ms`, `1s` or `1m0s`."),
     )
+} | {
+    "x-ratelimit-limit-streams": _header(
+        "integer", "The tightest limit of open streams. Only of streams, where one is set."
+    ),
+    "x-ratelimit-remaining-streams": _header("integer", "How many more may be opened."),
 }
+
+IDEMPOTENCY_KEY: Schema = {
+    "name": HEADER,
+    "in": "header",
+    "description": "Sent again with the same body within 24 hours, the answer is that of the first time.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"},
+}
+REPLAYED = {"idempotent-replayed": _header("string", "`true` where it is the answer of an earlier request.")}
+CONFLICT = "The first request with this Idempotency-Key is still running, or its answer was too large to be kept."
 
 
 def operation(name: str, summary: str, parameters: list[Schema]) -> Schema:

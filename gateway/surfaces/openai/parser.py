@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+from django.conf import settings
 
 from gateway.chat import ChatRequest, has_media, has_too_many_values
 from gateway.errors import BadRequest
 from gateway.surfaces.openai import steering
+from gateway.websearch.search import query_of
 
 MAX_DEPTH = 64
 MAX_MESSAGES = 2000
@@ -37,7 +39,6 @@ IGNORED = (
     "stream_timeout",
     "conversation_id",
     "conversation",
-    "web_search",
     "images",
     "media",
     "image",
@@ -48,10 +49,10 @@ IGNORED = (
 CONSUMED = frozenset(
     (
         *(*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"),
-        *("download_media", "cache"),
+        *("download_media", "cache", "web_search"),
     )
 )
-STEERING = frozenset((*IGNORED, "provider", "models", "download_media", "cache"))
+STEERING = frozenset((*IGNORED, "provider", "models", "download_media", "cache", "web_search"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -150,7 +151,12 @@ def asks_cost(body: dict[str, Any]) -> bool:
 
 def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
     """Raises BadRequest with the parameter's path."""
-    body = merged(decode(raw))
+    return chat_of(decode(raw), path_provider)
+
+
+def chat_of(body: dict[str, Any], path_provider: str | None = None) -> ChatRequest:
+    """The same for a body that `decode` gave. Raises BadRequest."""
+    body = merged(body)
     model = model_of(body)
     simple, attached = _check_messages(body)
     if "tools" in body or "tool_choice" in body:
@@ -174,7 +180,20 @@ def parse_chat(raw: bytes, path_provider: str | None = None) -> ChatRequest:
             setattr(chat, name, value)
     if attached:
         chat.attached = True
+    if settings.WEB_SEARCH and body.get("web_search"):
+        _searched(chat, body["web_search"])
     return chat
+
+
+def _searched(chat: ChatRequest, wanted: Any) -> None:
+    """Raises BadRequest. What is found is cited by events, so the provider's bytes cannot pass as they are."""
+    if not isinstance(wanted, (bool, str)):
+        raise ill_typed("web_search", "a boolean or a string")
+    chat.search = query_of(wanted, chat.body["messages"])
+    chat.warnings = tuple(name for name in chat.warnings if name != "web_search")
+    if chat.search:
+        chat.attached = True
+        chat.raw = False
 
 
 def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
@@ -188,7 +207,7 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
         "preferences": preferences,
         "fallbacks": steering.fallbacks(body),
         "keep_media": body.get("download_media") is not False,
-        "warnings": (*(name for name in IGNORED if body.get(name)), *unheard, *unread),
+        "warnings": (*(name for name in (*IGNORED, "web_search") if body.get(name)), *unheard, *unread),
         "cache_refused": refused,
     }
 
@@ -241,8 +260,7 @@ def _is_plain(message: dict[str, Any]) -> bool:
     return (
         type(message.get("content")) is str
         and message.get("role") in PLAIN_ROLES
-        and "tool_calls" not in message
-        and "tool_call_id" not in message
+        and (len(message) == 2 or ("tool_calls" not in message and "tool_call_id" not in message))
     )
 
 

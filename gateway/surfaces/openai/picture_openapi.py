@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.pictures import MAX_INPUTS
-from gateway.surfaces.openai.openapi import LIMIT_HEADERS, MODEL, PROVIDER_PARAMETER, Schema, nullable, operation
+from gateway.surfaces.openai.openapi import (
+    CONFLICT,
+    IDEMPOTENCY_KEY,
+    LIMIT_HEADERS,
+    MODEL,
+    PROVIDER_PARAMETER,
+    REPLAYED,
+    RETRY_HEADERS,
+    Schema,
+    nullable,
+    operation,
+)
 from gateway.surfaces.openai.picture_parser import BOOLEANS, FORMS, INTEGERS, NUMBERS, STRINGS
 
 FIELDS: dict[str, Schema] = {
@@ -70,12 +81,13 @@ EDIT_FORM: Schema = {
 
 
 def _operation(name: str, summary: str, parameters: list[Schema], content: dict[str, Any]) -> Schema:
-    made = operation(name, summary, parameters)
+    made = operation(name, summary, [*parameters, IDEMPOTENCY_KEY])
+    made["responses"]["409"] = {**made["responses"]["422"], "description": CONFLICT, "headers": RETRY_HEADERS}
     made["tags"] = ["images"]
     made["requestBody"]["content"] = {kind: {"schema": schema} for kind, schema in content.items()}
     made["responses"]["200"] = {
         "description": "The pictures; with `stream: true` OpenAI's typed events.",
-        "headers": LIMIT_HEADERS,
+        "headers": {**LIMIT_HEADERS, **REPLAYED},
         "content": {
             "application/json": {"schema": {"$ref": "#/components/schemas/Images"}},
             "text/event-stream": {"schema": {"type": "string"}},

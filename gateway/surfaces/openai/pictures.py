@@ -6,16 +6,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+import orjson
 from django.conf import settings
 
 from gateway.authentication import Principal
 from gateway.chat import ChatRequest
 from gateway.errors import BadRequest, GatewayError
 from gateway.events import Event, Failed, RawReply, Started, Usage
+from gateway.idempotency import HEADER, Asked, Given, enter, key_in
 from gateway.nested import rewritten
 from gateway.pictures import EXTENSIONS, IMAGES, MAX_INPUTS, Picture, PictureRequest
-from gateway.surfaces import kept
-from gateway.surfaces.exchange import Exchange
+from gateway.surfaces import idempotent, kept
+from gateway.surfaces.exchange import STREAM_HEADERS, Exchange
 from gateway.surfaces.multipart import Bounds, is_multipart, read_form
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import priced
@@ -27,13 +29,16 @@ from gateway.surfaces.openai.picture_parser import (
     picture_of,
     read_form_off_the_loop,
 )
-from gateway.surfaces.pipeline import PlainEncoder, StreamEncoder
+from gateway.surfaces.pipeline import JSON_HEADERS, PlainEncoder, StreamEncoder
+from gateway.targets import Target
 from gateway.usage import Tally
 from media.errors import MediaError
 from media.fetch import Budget, FetchError, Rules, fetch
 from media.links import base_of
 
 Cost = Callable[[Usage], float | None]
+# What is kept for another time: a good body, a stream, or the body of an error.
+REPLY, STREAM, FAILURE = "reply", "stream", "failure"
 # Beside the pictures and the mask a form has few fields.
 BOUNDS = partial(Bounds, files=MAX_INPUTS + 1 + 33, fields=1000)
 
@@ -48,6 +53,9 @@ class PictureReply:
         self.provider = self.model = ""
         self._request = request
         self._body: dict[str, Any] = {}
+        # Of files that were kept; None for one that was not.
+        self._names: list[str | None] = []
+        self._written = b""
 
     def take(self, event: Event) -> None:
         match event:
@@ -67,12 +75,13 @@ class PictureReply:
         """In base64."""
         return [item["b64_json"] for item in self._body["data"]]
 
-    def address(self, urls: list[str | None]) -> None:
-        """Puts addresses in the place of the pictures; one without is told as a data: URL."""
+    def address(self, names: list[str | None], base: str = "") -> None:
+        """Puts addresses of files in the place of the pictures; one without is told as a data: URL."""
+        self._names = names
         kind = f"image/{self._body.get('output_format') or 'png'}"
-        for item, url in zip(self._body["data"], urls, strict=True):
+        for item, name in zip(self._body["data"], names, strict=True):
             data = item.pop("b64_json")
-            item["url"] = url or f"data:{kind};base64,{data}"
+            item["url"] = kept.address(name, base) or f"data:{kind};base64,{data}"
 
     def body(self) -> bytes:
         told = self._body.get("usage")
@@ -80,7 +89,24 @@ class PictureReply:
         body = {**self._body, "data": data, "model": self.model, "provider": self.provider}
         if self.cost is not None and self.usage is not None:
             body["usage"] = priced(told if isinstance(told, dict) else {}, self.usage, self.cost)
-        return rewritten(body)
+        self._written = rewritten(body)
+        return self._written
+
+    def record(self) -> bytes:
+        """The body that was written, for another time, when its addresses will be over."""
+        return orjson.dumps(self._names) + b"\n" + self._written
+
+
+def written_again(record: bytes, base: str) -> bytes:
+    """The body of a record with new addresses."""
+    names, _, body = record.partition(b"\n")
+    found = orjson.loads(names)
+    if not any(found):
+        return body
+    again = orjson.loads(body)
+    for item, name in zip(again["data"], found, strict=True):
+        item["url"] = kept.address(name, base) or item["url"]
+    return rewritten(again)
 
 
 class PictureStream:
@@ -88,9 +114,13 @@ class PictureStream:
 
     cost: Cost | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, *, records: bool = False) -> None:
         self.usage: Usage | None = None
         self.chunks = 0
+        # The frames that end something, for whoever asks again: what was seen before them is not.
+        self._records = records
+        self._ends: list[bytes] = []
+        self.failed = False
         # Pictures that came to their end.
         self.made = 0
         # The end of the last picture, while it waits for what it is to say of its cost.
@@ -103,17 +133,27 @@ class PictureStream:
                 ends = str(body.get("type")).endswith(".completed")
                 self.made += ends
                 before, self._last = self._closing(), body if ends and self.cost is not None else None
-                return before if self._last is body else before + frame(body)
+                return before if self._last is body else before + self._frame(body, ends=ends)
             case Usage():
                 self.usage = event
                 return self._closing()
             case Failed(error):
-                return self._closing() + frame({"type": "error", **error_object(error)})
+                self.failed = True
+                return self._closing() + self._frame({"type": "error", **error_object(error)}, ends=True)
             case _:
                 return b""
 
     def end(self) -> bytes:
         return self._closing()
+
+    def record(self) -> bytes:
+        return b"".join(self._ends)
+
+    def _frame(self, body: dict[str, Any], *, ends: bool) -> bytes:
+        data = frame(body)
+        if ends and self._records:
+            self._ends.append(data)
+        return data
 
     def _closing(self) -> bytes:
         last, self._last = self._last, None
@@ -122,7 +162,7 @@ class PictureStream:
         if self.cost is not None and self.usage is not None:
             told = last.get("usage")
             last = {**last, "usage": priced(told if isinstance(told, dict) else {}, self.usage, self.cost)}
-        return frame(last)
+        return self._frame(last, ends=True)
 
 
 def frame(body: dict[str, Any]) -> bytes:
@@ -134,11 +174,93 @@ class Images(OpenAISurface):
 
     name = operation = IMAGES
 
+    async def read(self, exchange: Exchange, parameters: dict[str, Any]) -> ChatRequest:
+        key = key_in(exchange.scope["headers"])
+        exchange.check_json()
+        return await self._keyed(key, await exchange.body(), parameters)
+
+    async def _keyed(self, key: str | None, raw: bytes, parameters: dict[str, Any]) -> PictureRequest:
+        request = self.parse(raw, parameters)
+        if key is not None:
+            request.key, request.digest = key, await idempotent.of_json(raw, _where(parameters))
+        return request
+
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> PictureRequest:
         return parse_generation(raw, parameters.get("provider"))
 
+    async def _serve(
+        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+    ) -> None:
+        request = cast(PictureRequest, chat)
+        if not request.key:
+            await super()._serve(exchange, principal, chat, targets, tally)
+        elif principal.user_id is None:
+            # Callers without a user are different people who cannot be told apart.
+            request.warnings = (*request.warnings, HEADER)
+            await super()._serve(exchange, principal, chat, targets, tally)
+        else:
+            found = await enter(Asked(principal.user_id, self.name, request.key, request.digest))
+            if isinstance(found, Given):
+                await self._give_again(exchange, request, found)
+                return
+            async with found as request.claim:
+                await self._serve_once(exchange, principal, request, targets, tally)
+
+    async def _serve_once(
+        self,
+        exchange: Exchange,
+        principal: Principal,
+        request: PictureRequest,
+        targets: tuple[Target, ...],
+        tally: Tally,
+    ) -> None:
+        """To its end, also when the caller is gone: it may come back for it with the key."""
+        exchange.stays = True
+        try:
+            await super()._serve(exchange, principal, request, targets, tally)
+        except GatewayError as error:
+            await self._keep_failure(exchange, request, tally, error)
+            raise
+        stream = exchange.encoder
+        if isinstance(stream, PictureStream) and stream.failed:
+            await self._keep_failure(exchange, request, tally, None)
+
+    async def _keep_failure(
+        self, exchange: Exchange, request: PictureRequest, tally: Tally, error: GatewayError | None
+    ) -> None:
+        """Only what may have been paid is not done again; `error` None: the stream has it."""
+        paid = tally.unsure or tally.total() is not None
+        if request.claim is None or not paid or exchange.cut is not None:
+            return
+        if exchange.started:
+            last = self.error_frame(error) if error is not None else b""
+            await request.claim.keep(200, STREAM, exchange.encoder.record() + last)
+        elif error is not None:
+            error.should_retry = False
+            if error.status >= 500:
+                error.named(exchange.scope["g4f.request_id"])
+            await request.claim.keep(error.status, FAILURE, self.error_body(error))
+
+    async def finished(self, chat: ChatRequest, principal: Principal, encoder: StreamEncoder | PlainEncoder) -> None:
+        request = cast(PictureRequest, chat)
+        if request.claim is None:
+            return
+        if isinstance(encoder, PictureStream):
+            await request.claim.keep(200, STREAM, encoder.record())
+        else:
+            await request.claim.keep(200, REPLY, cast(PictureReply, encoder).record())
+
+    async def _give_again(self, exchange: Exchange, request: PictureRequest, given: Given) -> None:
+        headers = self.answer_headers(exchange, request)
+        if given.kind == REPLY:
+            body = written_again(given.body, base_of(exchange.scope))
+            await idempotent.give_again(exchange, given, [*JSON_HEADERS, *headers], body)
+        else:
+            form = STREAM_HEADERS if given.kind == STREAM else JSON_HEADERS
+            await idempotent.give_again(exchange, given, [*form, *headers])
+
     def stream_encoder(self, chat: ChatRequest) -> PictureStream:
-        return PictureStream()
+        return PictureStream(records=cast(PictureRequest, chat).claim is not None)
 
     def plain_encoder(self, chat: ChatRequest) -> PictureReply:
         return PictureReply(cast(PictureRequest, chat))
@@ -156,7 +278,7 @@ class Images(OpenAISurface):
             return
         base = base_of(exchange.scope)
         about = kept.About(principal.user_id, base, request.prompt, reply.provider, reply.model)
-        reply.address(await kept.addresses(pictures, about))
+        reply.address(await kept.names(pictures, about), base)
 
     def error_frame(self, error: GatewayError) -> bytes:
         return frame({"type": "error", **error_object(error)})
@@ -177,20 +299,30 @@ class Edits(Images):
     name = "images.edits"
 
     async def read(self, exchange: Exchange, parameters: dict[str, Any]) -> ChatRequest:
-        provider = parameters.get("provider")
         if not is_multipart(exchange.scope["g4f.content_type"]):
-            exchange.check_json()
-            request = parse_edit(await exchange.body(), provider)
+            request = cast(PictureRequest, await super().read(exchange, parameters))
             request.base = base_of(exchange.scope)
             request.attached = True
             return request
+        key = key_in(exchange.scope["headers"])
         with await read_form(exchange.scope["g4f.content_type"], exchange.chunks(), BOUNDS()) as form:
-            return await read_form_off_the_loop(form, provider)
+            request = await read_form_off_the_loop(form, parameters.get("provider"))
+            if key is not None:
+                # What a file is called goes nowhere.
+                request.key, request.digest = key, await idempotent.of_form(form, _where(parameters), lambda _: "")
+            return request
+
+    def parse(self, raw: bytes, parameters: dict[str, Any]) -> PictureRequest:
+        return parse_edit(raw, parameters.get("provider"))
 
     async def attach(self, chat: ChatRequest, principal: Principal) -> None:
         """What is behind addresses is read once it is known that somebody may be asked."""
         request = cast(PictureRequest, chat)
         request.pictures, request.mask = await _gathered(request)
+
+
+def _where(parameters: dict[str, Any]) -> str:
+    return str(parameters.get("provider") or "").lower()
 
 
 async def _gathered(request: PictureRequest) -> tuple[tuple[Picture, ...], Picture | None]:
