@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet, Sum
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 
 from media.models import Bucket, Document
@@ -43,6 +43,9 @@ class BucketAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     date_hierarchy = "created_at"
     readonly_fields = fields = ("id", "label", "owner", "created_at")
     inlines = (DocumentInline,)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Buckets", **(extra_context or {})})
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from media import downloads, store
+from media import downloads, pictures, store
 from media.convert import texts
 from media.convert.errors import Busy, ConversionError
 from media.convert.markdown import Reading, markdown_of, reading
@@ -27,6 +27,9 @@ MAX_LABEL = 255
 READING_SECONDS = 40.0
 DECLARED = {"html": "text/html", "table": "text/csv"}
 MARKDOWN = "text/markdown"
+RECORDED = ("sound", "film")
+# Characters of a transcript in the answer to an upload: some twenty hours of speech.
+MAX_TRANSCRIPT = 1_000_000
 # These are about the one file: the others of the request are kept all the same.
 SKIPPED = (ConversionError, UnknownType, BrokenPicture, PictureTooLarge)
 
@@ -77,6 +80,8 @@ class _Kept:
     state: str
     original: StoredFile
     text: StoredFile | None = None
+    note: str = ""
+    language: str = ""
 
 
 def find(owner_id: int, label: str) -> Bucket:
@@ -108,23 +113,24 @@ def media_file(owner_id: int, label: str, name: str) -> StoredFile:
     return document.original
 
 
-def add(owner_id: int, label: str, files: Sequence[Incoming]) -> Added:
+def add(owner_id: int, label: str, files: Sequence[Incoming], spoken: str | None = None) -> Added:
     """Puts files into a bucket, which is made where there is none; one of the same name takes the other's place.
 
+    `spoken`: sound and film wait for somebody to write down what is said, in this language ("": nobody knows which).
     Of several of one name the last counts. Raises NothingKept, and what `media.store.keep` does for all of them: then
     none is kept, and what was there before stays.
     """
     deadline = time.monotonic() + READING_SECONDS
     try:
-        return _added(owner_id, label, files, deadline)
+        return _added(owner_id, label, files, spoken, deadline)
     except (IntegrityError, BucketMissing):
         # It was deleted meanwhile: by its owner, or by another upload that made it and could put nothing into it.
         with suppress(IntegrityError):
-            return _added(owner_id, label, files, deadline)
+            return _added(owner_id, label, files, spoken, deadline)
         raise BucketMissing from None
 
 
-def _added(owner_id: int, label: str, files: Sequence[Incoming], deadline: float) -> Added:
+def _added(owner_id: int, label: str, files: Sequence[Incoming], spoken: str | None, deadline: float) -> Added:
     """Raises IntegrityError or BucketMissing when the bucket goes meanwhile."""
     bucket, made = Bucket.objects.get_or_create(owner_id=owner_id, label=label)
     kept: list[_Kept] = []
@@ -133,7 +139,7 @@ def _added(owner_id: int, label: str, files: Sequence[Incoming], deadline: float
     try:
         for incoming in {file.label: file for file in files}.values():
             try:
-                one, omitted = _kept(bucket, incoming, time.monotonic() > deadline)
+                one, omitted = _kept(bucket, incoming, spoken, time.monotonic() > deadline)
             except SKIPPED as error:
                 failures.append(error)
                 skipped.append(Skipped(incoming.label, error.message))
@@ -160,7 +166,7 @@ def _undo(bucket: Bucket, made: bool, kept: Iterable[_Kept]) -> None:
             own.delete()
 
 
-def _kept(bucket: Bucket, incoming: Incoming, late: bool) -> tuple[_Kept, tuple[str, ...]]:
+def _kept(bucket: Bucket, incoming: Incoming, spoken: str | None, late: bool) -> tuple[_Kept, tuple[str, ...]]:
     label, file = incoming
     file.seek(0)
     if label == downloads.NAME and downloads.parsed(file.read(downloads.MAX_BYTES + 1)) is not None:
@@ -171,8 +177,7 @@ def _kept(bucket: Bucket, incoming: Incoming, late: bool) -> tuple[_Kept, tuple[
     except Busy:
         found = reading(file, label, late=True)
     if found.sort in MEDIA:
-        stored = _store(bucket, file, label, "")
-        return _Kept(label, Document.Kind.MEDIA, Document.State.READ, stored), ()
+        return _kept_media(bucket, file, label, spoken if found.sort in RECORDED else None), ()
     if found.encoding:
         stored = _store_text(bucket, file, label, found)
         return _Kept(label, Document.Kind.TEXT, Document.State.READ, stored, stored), ()
@@ -185,6 +190,14 @@ def _kept(bucket: Bucket, incoming: Incoming, late: bool) -> tuple[_Kept, tuple[
         store.remove(stored)
         raise
     return _Kept(label, Document.Kind.TEXT, Document.State.READ, stored, text), found.skipped
+
+
+def _kept_media(bucket: Bucket, file: IO[bytes], label: str, spoken: str | None) -> _Kept:
+    note = pictures.note_of(file)
+    stored = _store(bucket, file, label, "")
+    if spoken is None:
+        return _Kept(label, Document.Kind.MEDIA, Document.State.READ, stored, note=note)
+    return _Kept(label, Document.Kind.MEDIA, Document.State.WAITING, stored, language=spoken)
 
 
 def _store(bucket: Bucket, file: IO[bytes] | bytes, label: str, declared: str) -> StoredFile:
@@ -227,10 +240,13 @@ def _entered(bucket: Bucket, kept: Sequence[_Kept]) -> list[Document]:
 
 def _place(bucket: Bucket, one: _Kept, old: list[StoredFile]) -> Document:
     before = Document.objects.select_related("original", "text").filter(bucket=bucket, label=one.label).first()
-    document = before or Document(bucket=bucket, label=one.label)
+    document = before or Document(label=one.label)
+    # Whoever is given it need not ask for its bucket.
+    document.bucket = bucket
     old += [file for file in (document.original, document.text) if file is not None]
     document.kind, document.state, document.error = one.kind, one.state, ""
     document.original, document.text = one.original, one.text
+    document.note, document.language, document.claimed_until = one.note, one.language, None
     document.save()
     return document
 
@@ -260,20 +276,21 @@ def read_waiting(bucket: Bucket, document: Document) -> None:
         return
     try:
         with closing(store.opened(document.original)) as file:
-            _settle(bucket, document, markdown_of(file, document.label))
+            settle(bucket, document, markdown_of(file, document.label))
     except Busy:
         raise
     except ConversionError as error:
         fail(document, error.message)
 
 
-def _settle(bucket: Bucket, document: Document, text: str) -> None:
+def settle(bucket: Bucket, document: Document, text: str) -> None:
+    """Keeps what has been read of a document that waited, unless another file has taken its place."""
     stored = _store_markdown(bucket, document.label, text)
-    if not _waiting(document).update(text=stored, state=Document.State.READ):
+    if not waiting(document).update(text=stored, state=Document.State.READ):
         store.remove(stored)
 
 
-def _waiting(document: Document) -> QuerySet[Document, Document]:
+def waiting(document: Document) -> QuerySet[Document, Document]:
     """Only if it is still the same file that waits."""
     return Document.objects.filter(pk=document.pk, original=document.original, state=Document.State.WAITING)
 
@@ -283,7 +300,7 @@ def settle_downloads(bucket: Bucket, document: Document, collected: downloads.Co
     if not (text := collected.text):
         fail(document, "; ".join(collected.failed) or "There are no addresses.")
         return
-    _settle(bucket, document, text)
+    settle(bucket, document, text)
 
 
 def addresses(document: Document) -> downloads.Wanted:
@@ -295,12 +312,13 @@ def addresses(document: Document) -> downloads.Wanted:
 
 
 def fail(document: Document, reason: str) -> None:
-    _waiting(document).update(state=Document.State.FAILED, error=reason[:500])
+    waiting(document).update(state=Document.State.FAILED, error=reason[:500])
 
 
 def pieces(document: Document, size: int) -> Generator[str, None, None]:
     """The text of a document that is read, a piece at a time. Raises FileMissing, StorageAway."""
     if document.text is None:
+        yield from filter(None, [document.note])
         return
     with closing(store.opened(document.text)) as file:
         yield from texts.decoded(file, "utf-8-sig", size)
@@ -329,8 +347,10 @@ def listing(added: Added) -> dict[str, Any]:
 
 
 def _media_item(document: Document) -> dict[str, Any]:
+    item: dict[str, Any] = {"name": document.label}
     original = document.original
-    sized = original is not None and original.width is not None
-    return {"name": document.label} | (
-        {"width": original.width, "height": original.height} if sized and original is not None else {}
-    )
+    if original is not None and original.width is not None:
+        item |= {"width": original.width, "height": original.height}
+    if document.text is not None:
+        item["text"] = "".join(pieces(document, MAX_TRANSCRIPT))[:MAX_TRANSCRIPT].strip()
+    return item

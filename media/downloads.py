@@ -43,7 +43,7 @@ ACCEPTED = kinds.TEXTS | {kinds.PDF, "application/xhtml+xml", "application/zip"}
 TAG = re.compile(rb"(?i)<a\s([^<>]{1,4000})>")
 HREF = re.compile(rb"""(?i)(?<![^\s"'])href\s*=\s*(?:"([^"]{1,2000})"|'([^']{1,2000})')""")
 # Not the loop's own threads: names of providers are resolved in those.
-_READERS = ThreadPoolExecutor(4, thread_name_prefix="downloads")
+READERS = ThreadPoolExecutor(4, thread_name_prefix="downloads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,26 +142,28 @@ def _take(page: _Page, collected: Collected, following: list[tuple[str, int]]) -
 
 async def _page(url: str, depth: int, budget: Budget) -> _Page:
     try:
-        fetched = await fetch(url, ACCEPTED, _rules(), budget)
-        return await asyncio.get_running_loop().run_in_executor(_READERS, partial(_read, fetched, url, depth))
+        fetched = await fetch(url, ACCEPTED, rules(), budget)
+        return await asyncio.get_running_loop().run_in_executor(READERS, partial(_read, fetched, url, depth))
     except (FetchError, ConversionError) as error:
         return _Page(url, problem=error.message)
 
 
 def _read(fetched: Fetched, url: str, depth: int) -> _Page:
-    return _Page(url, framed(url, _text(fetched, url)), links=_links(fetched, url, depth))
+    return _Page(url, framed(url, text_of(fetched, url)), links=_links(fetched, url, depth))
 
 
-def _rules() -> Rules:
+def rules(max_bytes: int | None = None) -> Rules:
+    """Of addresses that callers give, as the settings have them."""
     return Rules(
         ports=settings.FETCH_PORTS,
-        max_bytes=settings.FETCH_MAX_BYTES,
+        max_bytes=min(settings.FETCH_MAX_BYTES, max_bytes or settings.FETCH_MAX_BYTES),
         seconds=settings.FETCH_SECONDS,
         private_hosts=settings.FETCH_PRIVATE_HOSTS,
     )
 
 
-def _text(fetched: Fetched, url: str) -> str:
+def text_of(fetched: Fetched, url: str) -> str:
+    """A page or a file as Markdown; not for an event loop. Raises ConversionError."""
     endings = {"text/html": ".html", "text/csv": ".csv", kinds.PDF: ".pdf", "application/zip": ".zip"}
     page = fetched.data.lstrip()[:200].lower()
     ending = endings.get(fetched.mime_type, ".html" if page.startswith((b"<!doctype html", b"<html")) else ".txt")

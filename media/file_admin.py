@@ -57,6 +57,11 @@ class StoredFileAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, {"title": "Stored files", **(extra_context or {})})
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Without a place for the picture where none is shown."""
+        shown = obj is None or self.preview(obj) is not None
+        return [name for name in self.readonly_fields if shown or name != "preview"]
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -56,7 +56,13 @@ PACKAGES = (
     (b"ppt/presentation.xml", f"{OFFICE}.presentationml.presentation"),
 )
 # Archives of these begin with a member that holds their type.
-DECLARED_PACKAGES = ("application/epub+zip", "application/vnd.oasis.opendocument.text")
+OPEN_DOCUMENT = "application/vnd.oasis.opendocument"
+DECLARED_PACKAGES = (
+    "application/epub+zip",
+    f"{OPEN_DOCUMENT}.text",
+    f"{OPEN_DOCUMENT}.spreadsheet",
+    f"{OPEN_DOCUMENT}.presentation",
+)
 # Containers that hold sound as well as films, and samples without any header: the sender knows.
 SAID = {
     "video/webm": {"audio/webm"},

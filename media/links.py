@@ -20,7 +20,11 @@ EXPIRES, SIGNATURE = "expires", "signature"
 
 def session_path(stored: StoredFile) -> str:
     """For pages of ours: the browser's session opens it, nothing is signed."""
-    return f"/media/{quote(stored.name)}"
+    return path_of(stored.name)
+
+
+def path_of(name: str) -> str:
+    return f"/media/{quote(name)}"
 
 
 def thumbnail_path(stored: StoredFile) -> str:
@@ -32,7 +36,11 @@ def signed_url(stored: StoredFile, base: str, seconds: int | None = None, *, pat
 
     `base` is `base_of`'s: scheme and host without a slash at the end.
     """
-    path = path or session_path(stored)
+    return signed(path or session_path(stored), base, seconds)
+
+
+def signed(path: str, base: str, seconds: int | None = None) -> str:
+    """The same for a path, whether there is a file or not."""
     expires = int(time.time()) + (settings.MEDIA_URL_SECONDS if seconds is None else seconds)
     query = urlencode({EXPIRES: expires, SIGNATURE: _signature(path, expires)})
     return f"{base}{path}?{query}"

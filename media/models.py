@@ -100,7 +100,8 @@ class StoredFile(models.Model):
 class Document(models.Model):
     """A file in a bucket by the name its owner gave it: as it came, and what can be read of it.
 
-    Plain texts are both at once. `waiting` is read by whoever reads the bucket first.
+    Plain texts are both at once. `waiting` is read by whoever reads the bucket first. The text of sound and film is
+    their transcript, where there is one.
     """
 
     class Kind(models.TextChoices):
@@ -120,6 +121,10 @@ class Document(models.Model):
     error = models.CharField(max_length=500, blank=True, default="", help_text="Why it could not be read.")
     original = models.ForeignKey(StoredFile, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     text = models.ForeignKey(StoredFile, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    note = models.TextField(blank=True, default="", help_text="What a picture says of itself.")
+    language = models.CharField(max_length=35, blank=True, default="", help_text="Spoken in a recording, if known.")
+    # A transcript costs money: until then somebody is at it, who moves this on.
+    claimed_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=("bucket", "label"), name="document_label_per_bucket")]

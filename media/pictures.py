@@ -22,6 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from media.convert.exif import described
 from media.errors import BrokenPicture, MediaError, PictureTooLarge
 
 if TYPE_CHECKING:
@@ -98,6 +99,15 @@ def thumbnail(source: IO[bytes], target: IO[bytes]) -> Picture:
         upright.thumbnail(THUMBNAIL)
         upright.save(target, "WEBP", quality=82, method=4, exif=b"")
         return Picture("image/webp", *upright.size)
+
+
+def note_of(source: IO[bytes]) -> str:
+    """What a picture says of itself before it is made anew, a line each; never the place. Empty for what is none."""
+    try:
+        with _opened(source) as image:
+            return "\n".join(f"{name}: {value}" for name, value in described(image).items())
+    except (MediaError, OSError):
+        return ""
 
 
 @contextmanager

@@ -43,6 +43,8 @@ def described(name: str, about: str) -> Callable[[View], View]:
 class FileView(APIView):
     """Base: `thumbnail` says which of the two is sent."""
 
+    # To whatever limits callers, where the settings name something that does.
+    counts_as_request = True
     http_method_names = ["get", "head", "options"]
     thumbnail = False
 

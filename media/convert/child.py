@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from media.convert import archive, confine, documents, simple
+from media.convert import archive, confine, documents, opendocument, simple
 from media.convert.errors import ConversionError, Unsupported
 
 # No files of the server's, among them its environment in /proc, and no way out.
@@ -56,6 +56,8 @@ def _text(kind: str, file: IO[bytes], folder: Path) -> str:
             return simple.from_table(_read(file))
         case "notebook":
             return simple.from_notebook(_read(file))
+        case "odt" | "ods" | "odp":
+            return opendocument.from_opendocument(kind, file)
         case "picture":
             return documents.from_picture(file)
         case "zip":

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from media.convert.archive import check
 from media.convert.errors import Unreadable, Unsupported
+from media.convert.exif import described
 
 # By kind: the converter's class, and the part that such a file cannot be without.
 CONVERTERS = {
@@ -23,8 +24,6 @@ CONVERTERS = {
     "epub": ("EpubConverter", "META-INF/container.xml"),
 }
 MISSING = "Reading {} files needs the extra `documents` (make run EXTRAS=documents)."
-# Where cameras and programs write words; the place where it was taken is nobody's business.
-EXIF = {270: "Description", 271: "Make", 272: "Model", 305: "Software", 306: "Date", 315: "Artist", 33432: "Copyright"}
 MAX_PIXELS = 50_000_000
 
 
@@ -64,12 +63,9 @@ def from_picture(file: IO[bytes]) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            picture = images.open(file)
-            found = {"Format": picture.format, "Size": f"{picture.width} x {picture.height}"}
-            exif = picture.getexif()
+            found = described(images.open(file))
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - whatever a library says of a file it cannot read
         raise Unreadable("The picture is damaged, or has too many pixels.") from None
-    found |= {name: " ".join(str(exif[tag]).split())[:500] for tag, name in EXIF.items() if exif.get(tag)}
     return "\n".join(f"{name}: {value}" for name, value in found.items())

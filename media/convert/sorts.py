@@ -10,13 +10,16 @@ from media.convert.errors import Unreadable, Unsupported
 from media.convert.texts import declared, encoding_of
 
 Sort = Literal[
-    "text", "html", "table", "notebook", "pdf", "docx", "pptx", "xlsx", "epub", "zip", "picture", "sound", "film"
-]
+    "text", "html", "table", "notebook", "odt", "ods", "odp", "pdf", "docx", "pptx", "xlsx", "epub", "zip",
+    "picture", "sound", "film",
+]  # fmt: skip
 MEDIA: frozenset[Sort] = frozenset({"picture", "sound", "film"})
 # Read by MarkItDown, which is an extra.
 HEAVY: frozenset[Sort] = frozenset({"pdf", "docx", "pptx", "xlsx", "epub", "picture"})
 
-_ZIPPED: dict[str, Sort] = {".docx": "docx", ".pptx": "pptx", ".xlsx": "xlsx", ".epub": "epub"}
+_ZIPPED: dict[str, Sort] = {
+    ".docx": "docx", ".pptx": "pptx", ".xlsx": "xlsx", ".epub": "epub", ".odt": "odt", ".ods": "ods", ".odp": "odp",
+}  # fmt: skip
 _WORDED: dict[str, Sort] = {
     ".html": "html", ".htm": "html", ".xhtml": "html", ".csv": "table", ".tsv": "table", ".ipynb": "notebook",
 }  # fmt: skip
