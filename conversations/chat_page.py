@@ -1,0 +1,108 @@
+"""The chat page: one document for all chats, whose scripts talk to the API.
+
+Modules import each other by plain names and relative paths; the import map leads both to the hashed files. That way
+nothing has to rewrite scripts, and a module that changed is never met by an old copy of another.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
+from django.shortcuts import render
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+HERE = Path(__file__).parent / "static"
+MODULES = "conversations/chat"
+VENDOR = "conversations/vendor"
+LIBRARIES = {
+    "preact": f"{VENDOR}/preact-11.2.0/preact.js",
+    "preact/hooks": f"{VENDOR}/preact-11.2.0/hooks.js",
+    "htm": f"{VENDOR}/htm-3.1.1/htm.js",
+    "@preact/signals": f"{VENDOR}/preact-signals-2.11.4/signals.js",
+    "@preact/signals-core": f"{VENDOR}/preact-signals-core-1.14.5/signals-core.js",
+    "marked": f"{VENDOR}/marked-18.2.1/marked.js",
+    "dompurify": f"{VENDOR}/dompurify-3.4.18/purify.js",
+    "katex": f"{VENDOR}/katex-0.19.1/katex.js",
+}
+HIGHLIGHT = f"{VENDOR}/highlightjs-cdn-assets-11.12.0"
+# What the first paint needs; the rest is fetched when it is used.
+FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-core")
+LATER = ("dialogs", "markdown", "mathrules", "blocks", "highlight", "math", "theme")
+
+
+@cache
+def modules() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in (HERE / MODULES).glob("*.js")))
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Those that code can be coloured in."""
+    return tuple(sorted(path.stem for path in (HERE / HIGHLIGHT).glob("*.js") if path.stem != "core"))
+
+
+@cache
+def import_map() -> dict[str, dict[str, str]]:
+    """Plain names, and the addresses that relative imports resolve to, to where the files are."""
+    named = {name: static(path) for name, path in LIBRARIES.items()}
+    coloured = {f"highlight/{name}": static(f"{HIGHLIGHT}/{name}.js") for name in ("core", *languages())}
+    relative = {
+        f"{settings.STATIC_URL}{MODULES}/{name}.js": static(f"{MODULES}/{name}.js")
+        for name in modules()
+        if name != "theme"
+    }
+    return {"imports": {**named, **coloured, **relative}}
+
+
+def import_map_element(request: HttpRequest) -> SafeString:
+    """The one thing that stands in the page and is a script to the policy: it has the request's nonce."""
+    written = json.dumps(import_map()).replace("<", "\\u003c")
+    nonce = request.csp_nonce  # type: ignore[attr-defined]
+    return format_html('<script type="importmap" nonce="{}">{}</script>', nonce, mark_safe(written))  # noqa: S308 # nosec B308 B703
+
+
+@cache
+def preloaded() -> tuple[str, ...]:
+    own = (static(f"{MODULES}/{name}.js") for name in modules() if name not in LATER and name != "app")
+    return (*(static(LIBRARIES[name]) for name in FIRST), *own)
+
+
+def boot(request: HttpRequest) -> dict[str, Any]:
+    """What the scripts have to know before they ask the API."""
+    user = request.user
+    staff = user.is_authenticated and user.is_staff
+    return {
+        "user": {"id": user.pk, "name": user.get_short_name() or user.get_username()},  # type: ignore[union-attr]
+        "csrfCookie": settings.CSRF_COOKIE_NAME,
+        "languages": languages(),
+        "urls": {
+            "chat": reverse("chat"),
+            "icons": static(f"{MODULES}/icons.svg"),
+            "login": reverse(settings.LOGIN_URL),
+            "password": reverse("account_change_password"),
+            "admin": reverse("admin:index") if staff else "",
+            "provider": reverse("admin:gateway_provider_add") if staff else "",
+        },
+    }
+
+
+@never_cache
+@require_safe
+@login_required
+def chat(request: HttpRequest, conversation: str = "") -> HttpResponse:
+    """The same for every chat: which one is meant, and whether it is the user's, is for the API to say."""
+    get_token(request)
+    context = {"boot": boot(request), "import_map": import_map_element(request), "preloaded": preloaded()}
+    return render(request, "conversations/chat.html", context)

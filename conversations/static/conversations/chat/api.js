@@ -1,0 +1,75 @@
+// The way to the server: JSON requests of the signed-in user, and streams of events.
+
+import { EventReader } from "./sse.js";
+
+/** What the template tells: who is signed in, and where things are. */
+export const page = JSON.parse(document.getElementById("boot")?.textContent || "{}");
+export const ROOT = "/backend-api/v2";
+
+/** What the server, or the lack of it, answered. `status` 0: it was not reached. */
+export class Failure extends Error {
+  /** @param {string} message @param {number} status @param {string} code @param {any} body */
+  constructor(message, status = 0, code = "", body = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.body = body;
+  }
+}
+
+/** The cookie, not the page's copy: signing in again in another tab changes it. */
+function token() {
+  const found = document.cookie.split("; ").find((item) => item.startsWith(`${page.csrfCookie}=`));
+  return found ? found.slice(page.csrfCookie.length + 1) : "";
+}
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {any} [body]
+ * @param {RequestInit} [more]
+ * @returns {Promise<Response>} a good one
+ */
+export async function request(method, path, body, more = {}) {
+  /** @type {Record<string, string>} */
+  const headers = { accept: "application/json", ...(method === "GET" ? {} : { "x-csrftoken": token() }) };
+  if (body !== undefined) headers["content-type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body), credentials: "same-origin", ...more,
+    });
+  } catch (error) {
+    if (/** @type {any} */ (error).name === "AbortError") throw error;
+    throw new Failure("The server was not reached.");
+  }
+  if (response.ok) return response;
+  const answer = await response.json().catch(() => null);
+  const said = answer?.error?.message || `The server answered ${response.status}.`;
+  throw new Failure(said, response.status, answer?.error?.code || "", answer);
+}
+
+/** @param {string} method @param {string} path @param {any} [body] */
+export async function json(method, path, body) {
+  return (await request(method, path, body)).json();
+}
+
+/**
+ * The events of a stream, as they come.
+ * @param {Response} response
+ * @returns {AsyncGenerator<import("./sse.js").ServerEvent>}
+ */
+export async function* events(response) {
+  if (!response.body) return;
+  const reader = new EventReader();
+  const pieces = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  try {
+    for (;;) {
+      const { value, done } = await pieces.read();
+      if (done) return;
+      yield* reader.push(value);
+    }
+  } finally {
+    pieces.cancel().catch(() => {});
+  }
+}

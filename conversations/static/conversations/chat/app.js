@@ -1,0 +1,169 @@
+// The chat page: puts the parts together, follows the address, and hears the keys that work everywhere.
+
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { page } from "./api.js";
+import { Composer } from "./composer.js";
+import { Sidebar, newChat, nextTheme, openChat, remove, rename, toggleSidebar } from "./sidebar.js";
+import * as store from "./store.js";
+import * as thread from "./thread.js";
+import { Log } from "./turns.js";
+import { Announcer, Icon, Menu, Tap, Toast, focusBox, html, menu, openMenu } from "./ui.js";
+import { cost } from "./words.js";
+
+function App() {
+  const open = store.sidebar.value ? "app" : "app bare";
+  return html`
+    <a class="skip" href="#message" onClick=${skip}>Go to the message box</a>
+    <div class=${open}>
+      <${Sidebar} />
+      <main class="main">
+        <${Bar} />
+        <div class="middle"><${Banner} /><${Middle} /></div>
+        ${thread.phase.value !== "missing" && html`<${Composer} />`}
+      </main>
+    </div>
+    <${Menu} /><${Toast} /><${Announcer} /><${OpenDialog} />`;
+}
+
+/** @param {Event} event */
+function skip(event) {
+  event.preventDefault();
+  focusBox();
+}
+
+function Bar() {
+  const chat = thread.chat.value;
+  const title = chat?.title || "New chat";
+  document.title = `${title} · g4fsite`;
+  const spent = thread.messages.value.reduce((sum, message) => sum + (message.cost ?? 0), 0);
+  const options = (/** @type {Event} */ event) => openMenu(event, "Options of this chat", [
+    { icon: "pin", label: chat.pinned ? "Unpin" : "Pin", act: () => thread.update(chat.id, { pinned: !chat.pinned }).catch(store.complain) },
+    { icon: "edit", label: "Rename", act: () => rename(chat) },
+    { icon: "tune", label: "Instructions", act: () => (store.dialog.value = "settings") },
+    { icon: "trash", label: "Delete", bad: true, act: () => remove(chat) },
+  ]);
+  return html`<header class="bar">
+    <${Tap} icon="menu" label="Show chats" aria-controls="side" aria-expanded=${store.drawer.value} onClick=${toggleSidebar} />
+    <h1 class="cut">${title}</h1>
+    ${spent > 0 && html`<span class="sum">${cost(spent)} so far</span>`}
+    <span class="push"></span>
+    <${Tap} icon="write" label="New chat" keys="Control+Shift+O" onClick=${newChat} />
+    ${chat && html`<${Tap} icon="more" label="Options of this chat" aria-haspopup="menu" onClick=${options} />`}
+  </header>`;
+}
+
+function Banner() {
+  if (store.signedOut.value) {
+    const back = `${page.urls.login}?next=${encodeURIComponent(location.pathname)}`;
+    return html`<p class="banner" role="alert"><${Icon} name="alert" /><span>You were signed out. <a href=${back}>Sign in again</a>; your draft stays.</span></p>`;
+  }
+  if (store.online.value) return null;
+  return html`<p class="banner" role="status"><${Icon} name="offline" /><span><strong>You’re offline.</strong> You can read and write; what you write stays in the box until you’re back.</span></p>`;
+}
+
+function Middle() {
+  if (thread.phase.value === "missing") {
+    return html`<div class="first"><div><h2>This chat is not here.</h2><p>It was deleted, or it is somebody else’s.</p>
+      <p><button type="button" class="btn line" onClick=${newChat}>New chat</button></p></div></div>`;
+  }
+  if (thread.phase.value === "loading") return html`<${Slow} />`;
+  const empty = !thread.chat.value && !thread.messages.value.length;
+  return empty ? html`<${First} />` : html`<${Log} />`;
+}
+
+/** Nothing for 300 ms, then that something is on its way. */
+function Slow() {
+  const [late, setLate] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLate(true), 300);
+    return () => clearTimeout(timer);
+  }, []);
+  return late && html`<p class="waits alone" role="status"><span class="lamp"></span>Reading the chat</p>`;
+}
+
+function First() {
+  const count = store.models.value?.length;
+  if (count === undefined) return html`<div class="first"></div>`;
+  if (!count) {
+    return html`<div class="first"><div><h2>No model is connected yet.</h2>
+      <p>${page.urls.admin ? html`<a href=${page.urls.provider}>Add a provider</a>: it takes a minute.` : "Your administrator can add one."}</p></div></div>`;
+  }
+  const hello = store.chats.value.length ? "What is it about?" : `${count === 1 ? "One model is" : `${count} models are`} ready.`;
+  return html`<div class="first"><div><h2>${hello}</h2>
+    <p>What you write is kept on this server, and sent only to the provider of the model you pick.</p></div>
+    <ul class="starts">${STARTS.map(([icon, name, words]) => html`<li><button type="button" onClick=${() => start(words)}>
+      <${Icon} name=${icon} /><span><b>${name}</b><small>${words}</small></span><${Icon} name="right" small /></button></li>`)}</ul></div>`;
+}
+
+const STARTS = [
+  ["edit", "Improve a text", "Make this clearer and a third shorter, and say what you changed:\n\n"],
+  ["code", "Explain some code", "Explain step by step what this code does and where it can fail:\n\n"],
+  ["think", "Weigh a decision", "List what speaks for and against each option, then say which you would take and why:\n\n"],
+];
+
+/** @param {string} words */
+function start(words) {
+  thread.returned.value = words;
+  focusBox();
+}
+
+/** Dialogs are fetched when one is opened. */
+function OpenDialog() {
+  const name = store.dialog.value;
+  const [parts, setParts] = useState(/** @type {any} */ (null));
+  useEffect(() => {
+    if (name && !parts) import("./dialogs.js").then(setParts).catch(store.complain);
+  }, [name]);
+  const Shown = name && parts?.dialogs[name];
+  return Shown ? html`<${Shown} key=${name} close=${() => (store.dialog.value = "")} />` : null;
+}
+
+/** Opens what the address names. */
+function arrive() {
+  const id = page.urls.chat && location.pathname.slice(page.urls.chat.length).replace(/\/$/, "");
+  const leaf = location.hash.startsWith("#m-") ? location.hash.slice(3) : "";
+  if (id) thread.open(id, { push: false, leaf });
+  else thread.startNew(false);
+}
+
+/** @param {KeyboardEvent} event */
+function key(event) {
+  const typing = /** @type {HTMLElement} */ (event.target).closest("input, textarea, select, [contenteditable]");
+  const control = event.ctrlKey || event.metaKey;
+  const letter = event.key.toLowerCase();
+  const dialogOpen = Boolean(store.dialog.value || menu.value);
+  if (control && !event.shiftKey && letter === "k") store.dialog.value = "search";
+  else if (control && event.shiftKey && letter === "o") newChat();
+  else if (control && !event.shiftKey && letter === "b") toggleSidebar();
+  else if (event.key === "Escape" && !dialogOpen) escape();
+  else if (event.key === "/" && !typing && !control && !dialogOpen) focusBox();
+  else if (event.key === "?" && !typing && !dialogOpen) store.dialog.value = "help";
+  else return;
+  event.preventDefault();
+}
+
+function escape() {
+  if (store.drawer.value) store.drawer.value = false;
+  else if (thread.current()) thread.stop();
+}
+
+function look() {
+  if (document.hidden) return;
+  store.refreshList().then(thread.catchUp);
+}
+
+addEventListener("popstate", arrive);
+addEventListener("keydown", key);
+addEventListener("online", () => ((store.online.value = true), look()));
+addEventListener("offline", () => (store.online.value = false));
+document.addEventListener("visibilitychange", look);
+
+const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+root.replaceChildren();
+render(html`<${App} />`, root);
+arrive();
+store.refreshList();
+store.loadModels();
+
+export { nextTheme, openChat };

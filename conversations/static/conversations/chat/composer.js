@@ -1,0 +1,97 @@
+// The message box. What stands in it is kept per chat until it is sent.
+
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { signal, useSignalEffect } from "@preact/signals";
+import * as store from "./store.js";
+import * as thread from "./thread.js";
+import { Icon, Tap, html, isWide } from "./ui.js";
+import { symbol } from "./words.js";
+
+const text = signal("");
+
+const draftOf = () => `draft.${thread.chat.value?.id ?? "new"}`;
+
+export function Composer() {
+  const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  const place = thread.chat.value?.id ?? "new";
+  useLayoutEffect(() => {
+    text.value = store.remembered(draftOf());
+  }, [place]);
+  useEffect(() => {
+    if (isWide()) field.current?.focus();
+  }, []);
+  useSignalEffect(() => {
+    if (!thread.returned.value) return;
+    write(thread.returned.value);
+    thread.returned.value = "";
+  });
+  useLayoutEffect(() => {
+    const box = field.current;
+    if (!box || CSS.supports("field-sizing", "content")) return;
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight}px`;
+  });
+  const running = thread.current();
+  const offline = !store.online.value;
+  const busy = Boolean(running) || thread.sending.value;
+  const cannot = busy || offline || !text.value.trim() || store.models.value?.length === 0;
+  const go = () => {
+    if (cannot) return;
+    const said = text.value;
+    write("");
+    thread.send(said);
+  };
+  const keyed = (/** @type {KeyboardEvent} */ event) => {
+    // While an input method composes, Enter chooses a word.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    if (matchMedia("(pointer: coarse) and (hover: none)").matches) return;
+    event.preventDefault();
+    go();
+  };
+  const submit = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    go();
+  };
+  return html`<form class="dock" aria-label="Message" onSubmit=${submit}>
+    <div class="box">
+      <label class="vh" for="message">Message</label>
+      <textarea id="message" rows="1" ref=${field} value=${text.value} enterkeyhint="send" dir="auto"
+        placeholder=${thread.messages.value.length ? "Write the next message" : "Ask something"}
+        onInput=${(/** @type {any} */ event) => write(event.currentTarget.value)} onKeyDown=${keyed}></textarea>
+      <div class="tools">
+        <${Tap} icon="tune" label="Instructions for this chat" aria-haspopup="dialog"
+          aria-pressed=${Boolean(thread.chat.value?.system_prompt ?? thread.prompt.value)}
+          onClick=${() => (store.dialog.value = "settings")} />
+        <span class="push"></span>
+        <${Pick} />
+        ${running
+          ? html`<button type="button" class="go" key="stop" aria-label="Stop" title="Stop" aria-keyshortcuts="Escape"
+              onClick=${thread.stop}><${Icon} name="stop" /></button>`
+          : html`<button type="submit" class="go" key="send" aria-label="Send" title="Send" disabled=${cannot}>
+              <${Icon} name="send" /></button>`}
+      </div>
+    </div>
+    <p class="under"><span class="wide">${offline ? "You’re offline. What you write stays here."
+      : html`<kbd>Enter</kbd> to send, <kbd>Shift</kbd> <kbd>Enter</kbd> for a new line`}</span>
+      <span>Models make mistakes. Check what matters.</span></p>
+  </form>`;
+}
+
+/** @param {string} value */
+function write(value) {
+  text.value = value;
+  store.remember(draftOf(), value);
+}
+
+/** Which model answers next. */
+function Pick() {
+  const { id, provider } = store.chosen.value;
+  const known = store.models.value?.find((model) => model.id === id && model.provider === provider);
+  const label = known?.label ?? provider;
+  return html`<button type="button" class="pick" aria-haspopup="dialog" disabled=${!store.models.value?.length}
+    title="Choose a model" onClick=${() => (store.dialog.value = "models")}>
+    ${id && html`<span class="sym" aria-hidden="true">${symbol(label && label !== "alias" ? label : id)}</span>`}
+    <span class="cut"><span class="vh">Model: </span>${id || (store.models.value ? "No model" : "…")}</span>
+    <${Icon} name="down" small />
+  </button>`;
+}

@@ -1,0 +1,187 @@
+// The list of chats, and who is signed in.
+
+import { useEffect, useRef } from "preact/hooks";
+import { signal } from "@preact/signals";
+import { page } from "./api.js";
+import * as store from "./store.js";
+import * as thread from "./thread.js";
+import { Icon, Tap, focusBox, html, isWide, openMenu } from "./ui.js";
+import { grouped, symbol } from "./words.js";
+
+/** The id of the chat whose name is being changed. */
+const renaming = signal("");
+
+export function newChat() {
+  thread.startNew();
+  store.chosen.value = store.chosen.value.id ? store.chosen.value : store.usual();
+  store.drawer.value = false;
+  if (isWide()) focusBox();
+}
+
+/** @param {string} id @param {string} [leaf] */
+export function openChat(id, leaf) {
+  store.drawer.value = false;
+  const opened = thread.open(id, { leaf });
+  if (isWide() && !leaf) focusBox();
+  return opened;
+}
+
+export function toggleSidebar() {
+  if (!isWide()) {
+    store.drawer.value = !store.drawer.value;
+    return;
+  }
+  store.sidebar.value = !store.sidebar.value;
+  store.remember("sidebar", store.sidebar.value ? "" : "off");
+}
+
+export function Sidebar() {
+  const place = useRef(/** @type {HTMLElement | null} */ (null));
+  const open = store.drawer.value;
+  useEffect(() => {
+    if (open) /** @type {HTMLElement | null} */ (place.current?.querySelector("a, button"))?.focus();
+  }, [open]);
+  const press = (/** @type {MouseEvent} */ event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    newChat();
+  };
+  return html`
+    ${open && html`<div class="scrim" onClick=${() => (store.drawer.value = false)}></div>`}
+    <nav class=${`side ${open ? "open" : ""}`} id="side" aria-label="Chats" ref=${place}>
+      <header>
+        <a class="wordmark" href="/"><${Icon} name="mark" /> g4fsite</a>
+        <${Tap} icon=${open ? "close" : "sidebar"} label="Hide sidebar" keys="Control+B" onClick=${toggleSidebar} />
+      </header>
+      <div class="acts">
+        <a class="row" href=${page.urls.chat} onClick=${press}><${Icon} name="write" /> New chat</a>
+        <button type="button" class="row" aria-keyshortcuts="Control+K" onClick=${() => (store.dialog.value = "search")}>
+          <${Icon} name="search" /> Search <span class="kbd push" aria-hidden="true">Ctrl K</span>
+        </button>
+      </div>
+      <div class="list"><${List} /></div>
+      <footer><${Me} /></footer>
+    </nav>`;
+}
+
+function List() {
+  const chats = store.chats.value;
+  if (store.listProblem.value && !chats.length) {
+    return html`<p class="none" role="alert">${store.listProblem.value}
+      <button type="button" class="btn line" onClick=${store.refreshList}>Try again</button></p>`;
+  }
+  if (!chats.length) {
+    return store.cursor.value === undefined ? null
+      : html`<p class="none">No chats yet. They will be listed here, newest first.</p>`;
+  }
+  return html`${grouped(chats).map(({ name, chats: found }) => html`
+      <section key=${name}><h2>${name}</h2><ul>${found.map((chat) => html`<${Row} key=${chat.id} chat=${chat} />`)}</ul></section>`)}
+    ${store.cursor.value && html`<${More} />`}`;
+}
+
+/** Asks for more when it comes into view; a button for who does not scroll. */
+function More() {
+  const place = useRef(null);
+  useEffect(() => {
+    const watcher = new IntersectionObserver((seen) => seen[0].isIntersecting && store.olderChats());
+    if (place.current) watcher.observe(place.current);
+    return () => watcher.disconnect();
+  }, [store.cursor.value]);
+  return html`<button type="button" class="row" ref=${place} onClick=${store.olderChats}>Older chats</button>`;
+}
+
+/** @param {{chat: any}} props */
+function Row({ chat }) {
+  if (renaming.value === chat.id) return html`<li><${Rename} chat=${chat} /></li>`;
+  const current = thread.chat.value?.id === chat.id;
+  const answering = thread.streams.value.has(chat.id);
+  const isFresh = thread.fresh.value.has(chat.id);
+  const press = (/** @type {MouseEvent} */ event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    openChat(chat.id);
+  };
+  const title = chat.title || "New chat";
+  const options = (/** @type {Event} */ event) => openMenu(event, `Options of ${title}`, [
+    { icon: "pin", label: chat.pinned ? "Unpin" : "Pin", act: () => pin(chat) },
+    { icon: "edit", label: "Rename", act: () => (renaming.value = chat.id) },
+    { icon: "trash", label: "Delete", bad: true, act: () => remove(chat) },
+  ]);
+  return html`<li class="item">
+    <a class="row" href=${`${page.urls.chat}${chat.id}/`} aria-current=${current ? "page" : null} onClick=${press}>
+      <span class="cut">${title}</span>
+      ${answering ? html`<span class="lamp" role="img" aria-label="Answering"></span>`
+        : isFresh && html`<span class="lamp new" role="img" aria-label="New answer"></span>`}
+    </a>
+    <button type="button" class="tap s" aria-label=${`Options of ${title}`} aria-haspopup="menu" onClick=${options}>
+      <${Icon} name="more" small /></button>
+  </li>`;
+}
+
+/** @param {{chat: any}} props */
+function Rename({ chat }) {
+  const field = useRef(/** @type {HTMLInputElement | null} */ (null));
+  useEffect(() => field.current?.select(), []);
+  const done = async (/** @type {boolean} */ keep) => {
+    if (renaming.value !== chat.id) return;
+    renaming.value = "";
+    const title = field.current?.value.trim() ?? "";
+    if (keep && title && title !== chat.title) await thread.update(chat.id, { title }).catch(store.complain);
+  };
+  const keyed = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key !== "Enter" && event.key !== "Escape") return;
+    event.preventDefault();
+    event.stopPropagation();
+    done(event.key === "Enter");
+  };
+  return html`<input class="input" aria-label="Name of the chat" maxlength="300" ref=${field} value=${chat.title}
+    onKeyDown=${keyed} onBlur=${() => done(true)} />`;
+}
+
+/** @param {any} chat */
+export async function remove(chat) {
+  const open = thread.chat.value?.id === chat.id;
+  const gone = await store.discard(chat, () => open && openChat(chat.id));
+  if (gone && open) newChat();
+}
+
+/** @param {any} chat */
+const pin = (chat) => thread.update(chat.id, { pinned: !chat.pinned }).catch(store.complain);
+
+/** @param {any} chat */
+export function rename(chat) {
+  if (!isWide()) store.drawer.value = true;
+  renaming.value = chat.id;
+}
+
+const THEMES = ["auto", "light", "dark"];
+const theme = signal(document.documentElement.dataset.theme || "auto");
+
+/** The next of system, light and dark. The admin keeps its choice under the same name. */
+export function nextTheme() {
+  theme.value = THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length];
+  document.documentElement.dataset.theme = theme.value;
+  try {
+    localStorage.setItem("theme", theme.value);
+  } catch {
+    // For this page only, then.
+  }
+  store.said.value = `Appearance: ${themeName()}`;
+}
+
+const themeName = () => ({ auto: "System", light: "Light", dark: "Dark" })[theme.value] ?? "System";
+
+function Me() {
+  const { user, urls } = page;
+  const options = (/** @type {Event} */ event) => openMenu(event, "Account", [
+    { icon: "contrast", label: "Appearance", hint: themeName(), act: nextTheme },
+    { icon: "command", label: "Keyboard shortcuts", hint: "?", act: () => (store.dialog.value = "help") },
+    { icon: "plug", label: "Connect a client", href: "/" },
+    { icon: "key", label: "Password", href: urls.password },
+    ...(urls.admin ? [{ icon: "shield", label: "Admin", href: urls.admin }] : []),
+    { icon: "leave", label: "Sign out", form: "sign-out" },
+  ]);
+  return html`<button type="button" class="me" aria-haspopup="menu" onClick=${options}>
+    <span class="face" aria-hidden="true">${symbol(user.name)}</span><b class="cut">${user.name}</b><${Icon} name="down" small />
+  </button>`;
+}

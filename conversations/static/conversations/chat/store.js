@@ -1,0 +1,158 @@
+// What all parts of the page share: the list of chats, the catalogue of models, what is open, and small notices.
+
+import { signal } from "@preact/signals";
+import { Failure, ROOT, json, page } from "./api.js";
+import { choices } from "./words.js";
+
+const PAGE = 40;
+
+/** @type {import("@preact/signals").Signal<any[]>} */
+export const chats = signal([]);
+/** Where the list goes on; null at its end, undefined before it was read. */
+export const cursor = signal(/** @type {string | null | undefined} */ (undefined));
+export const listProblem = signal("");
+/** @type {import("@preact/signals").Signal<import("./words.js").Model[] | null>} */
+export const models = signal(null);
+/** The model for the next message: {id, provider}. */
+export const chosen = signal({ id: "", provider: "" });
+export const online = signal(navigator.onLine);
+export const signedOut = signal(false);
+/** @type {import("@preact/signals").Signal<{text: string, undo?: () => void} | null>} */
+export const toast = signal(null);
+/** What a screen reader says next. */
+export const said = signal("");
+/** The dialog that is open: "", "models", "search", "help" or "settings". */
+export const dialog = signal("");
+export const drawer = signal(false);
+export const sidebar = signal(remembered("sidebar") !== "off");
+
+/** What this user's browser remembers; another user of it has a memory of their own. @param {string} name */
+export function remembered(name) {
+  try {
+    return localStorage.getItem(`g4fsite.${page.user.id}.${name}`) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+/** @param {string} name @param {string} value empty: forget it */
+export function remember(name, value) {
+  try {
+    const key = `g4fsite.${page.user.id}.${name}`;
+    if (value) localStorage.setItem(key, value);
+    else localStorage.removeItem(key);
+  } catch {
+    // Storage may be full or forbidden; nothing here is worth an error.
+  }
+}
+
+/** Shows what happened for a while. @param {string} text @param {() => void} [undo] */
+export function tell(text, undo) {
+  toast.value = { text, undo };
+}
+
+/** A failure of something small: a line, no more. @param {unknown} error */
+export function complain(error) {
+  if (error instanceof Failure && error.status === 401) signedOut.value = true;
+  else tell(error instanceof Error ? error.message : String(error));
+}
+
+/** The newest chats and the pinned ones, again from the start. */
+export async function refreshList() {
+  try {
+    const newest = await json("GET", `${ROOT}/conversations?limit=${PAGE}`);
+    // Pinned ones may be older than the first page, if there is a second.
+    const pinned = newest.has_more ? await json("GET", `${ROOT}/conversations?pinned=true&limit=100`) : { data: [] };
+    const first = cursor.value === undefined;
+    const fresh = merged(pinned.data, newest.data);
+    // What was loaded further down stays, so that the list does not shrink under the reader.
+    chats.value = first ? fresh : merged(fresh, chats.value.filter((chat) => isOlder(chat, newest)));
+    if (first || !newest.has_more) cursor.value = newest.next_cursor;
+    listProblem.value = "";
+  } catch (error) {
+    if (error instanceof Failure && error.status === 401) signedOut.value = true;
+    listProblem.value = /** @type {Error} */ (error).message;
+  }
+}
+
+/** @param {any} chat @param {{data: any[], has_more: boolean}} newest */
+function isOlder(chat, newest) {
+  const last = newest.data.at(-1);
+  return newest.has_more && last && chat.updated_at < last.updated_at;
+}
+
+export async function olderChats() {
+  if (!cursor.value) return;
+  try {
+    const next = await json("GET", `${ROOT}/conversations?limit=${PAGE}&cursor=${encodeURIComponent(cursor.value)}`);
+    chats.value = merged(chats.value, next.data);
+    cursor.value = next.next_cursor;
+  } catch (error) {
+    complain(error);
+  }
+}
+
+/** Each chat once, newest first; the first list wins. @param {any[]} first @param {any[]} second */
+function merged(first, second) {
+  const known = new Set(first.map((chat) => chat.id));
+  const all = [...first, ...second.filter((chat) => !known.has(chat.id))];
+  return all.sort((a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : 0));
+}
+
+/** Puts one chat where it belongs in the list. @param {any} chat */
+export function listed(chat) {
+  if (!chat.temporary && !chat.archived) chats.value = merged([chat], chats.value);
+}
+
+/** @param {string} id @param {Record<string, any>} fields */
+export async function change(id, fields) {
+  const changed = await json("PATCH", `${ROOT}/conversations/${id}`, fields);
+  listed(changed);
+  return changed;
+}
+
+/** To the bin, with a way back. @param {any} chat @param {() => void} [restored] */
+export async function discard(chat, restored) {
+  try {
+    await json("DELETE", `${ROOT}/conversations/${chat.id}`);
+  } catch (error) {
+    complain(error);
+    return false;
+  }
+  chats.value = chats.value.filter((other) => other.id !== chat.id);
+  tell(`“${chat.title || "Chat"}” is in the bin.`, async () => {
+    try {
+      listed(await json("POST", `${ROOT}/conversations/${chat.id}/restore`));
+      restored?.();
+    } catch (error) {
+      complain(error);
+    }
+  });
+  return true;
+}
+
+export async function loadModels() {
+  try {
+    const [all, providers] = await Promise.all([json("GET", "/v1/models"), json("GET", "/v1/providers")]);
+    models.value = choices(all.data, providers.data ?? providers);
+    const [id, provider = ""] = remembered("model").split("\n");
+    const found = models.value.find((model) => model.id === id && model.provider === provider);
+    chosen.value = chosen.value.id ? chosen.value : found ? { id, provider } : usual();
+  } catch (error) {
+    models.value ??= [];
+    complain(error);
+  }
+}
+
+/** The model for who has chosen none: the operator's default, else the first that chats. */
+export function usual() {
+  const all = models.value ?? [];
+  const found = all.find((model) => model.id === "default") ?? all[0];
+  return { id: found?.id ?? "", provider: "" };
+}
+
+/** @param {{id: string, provider: string}} model */
+export function choose(model) {
+  chosen.value = { id: model.id, provider: model.provider };
+  remember("model", `${model.id}\n${model.provider}`);
+}

@@ -1,0 +1,309 @@
+// The conversation: what was said, what is being said, and what can be done with it.
+
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { signal } from "@preact/signals";
+import { sentences, textOf } from "./answer.js";
+import { page } from "./api.js";
+import * as store from "./store.js";
+import * as thread from "./thread.js";
+import { Icon, Tap, copy, html } from "./ui.js";
+import { cost, seconds, sibling, symbol, time, tokens } from "./words.js";
+
+/** Whether the page follows the end of an answer: until the reader looks elsewhere. */
+const pinned = signal(true);
+
+export function Log() {
+  const place = useRef(/** @type {HTMLElement | null} */ (null));
+  const messages = thread.messages.value;
+  const stream = thread.current();
+  const id = thread.chat.value?.id ?? "";
+  useEffect(() => {
+    pinned.value = true;
+    toEnd(place.current);
+  }, [thread.asked.value]);
+  const isHere = messages.length > 0;
+  useEffect(() => {
+    const wanted = isHere && document.getElementById(location.hash.slice(1));
+    pinned.value = !wanted;
+    if (wanted) {
+      wanted.scrollIntoView({ block: "center" });
+      wanted.focus();
+    } else toEnd(place.current);
+  }, [id, isHere]);
+  useEffect(() => watchReader(/** @type {HTMLElement} */ (place.current)), []);
+  return html`<section class="log" aria-label="Conversation" tabindex="0" ref=${place}>
+    ${thread.hasEarlier.value && html`<p class="earlier">
+      <button type="button" class="btn line" onClick=${thread.earlier}>Earlier messages</button></p>`}
+    ${messages.map((message, at) => html`<${Turn} key=${message.key} message=${message} last=${at === messages.length - 1} />`)}
+    ${stream && !messages.some((message) => message.id === stream.message) && html`<${Live} key=${stream.message || "live"} stream=${stream} />`}
+    <${Problem} />
+  </section>
+  ${!pinned.value && html`<button type="button" class="btn jump" onClick=${() => {
+    pinned.value = true;
+    toEnd(place.current);
+  }}><${Icon} name="latest" small /> Latest</button>`}`;
+}
+
+/** @param {HTMLElement | null} log */
+function toEnd(log) {
+  if (log) log.scrollTop = log.scrollHeight;
+}
+
+/** The page follows until the reader scrolls up, selects or turns pages, and again from the end on. @param {HTMLElement} log */
+function watchReader(log) {
+  const away = () => {
+    if (log.scrollHeight > log.clientHeight + 40) pinned.value = false;
+  };
+  const near = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+  log.addEventListener("wheel", (event) => event.deltaY < 0 && away(), { passive: true });
+  log.addEventListener("touchmove", () => !near() && away(), { passive: true });
+  log.addEventListener("keydown", (event) => ["PageUp", "ArrowUp", "Home"].includes(event.key) && away());
+  log.addEventListener("scroll", () => {
+    log.toggleAttribute("data-scrolled", log.scrollTop > 4);
+    if (near()) pinned.value = true;
+  }, { passive: true });
+  const grown = new ResizeObserver(() => pinned.value && !reads(log) && toEnd(log));
+  const watch = new MutationObserver(() => {
+    for (const turn of log.children) grown.observe(turn);
+    if (pinned.value && !reads(log)) toEnd(log);
+  });
+  watch.observe(log, { childList: true, subtree: true, characterData: true });
+  return () => (grown.disconnect(), watch.disconnect());
+}
+
+/** Somebody who selects text does not want it to move. @param {HTMLElement} log */
+function reads(log) {
+  const selection = getSelection();
+  return Boolean(selection && !selection.isCollapsed && log.contains(selection.anchorNode));
+}
+
+/** @param {{message: any, last: boolean}} props */
+function Turn({ message, last }) {
+  const stream = thread.current();
+  if (message.role === "user") return html`<${Question} message=${message} />`;
+  if (stream && stream.message === message.id) return html`<${Live} stream=${stream} />`;
+  if (message.role === "assistant") return html`<${Answer} message=${message} last=${last} />`;
+  const text = textOf(message.content);
+  return html`<article class="turn" id=${`m-${message.id}`} tabindex="-1" aria-label=${message.role}>
+    <details class="step"><summary><${Icon} name=${message.role === "tool" ? "tool" : "tune"} />
+      ${message.role === "tool" ? "Result of a tool" : "Instructions"}<${Icon} name="right" small /></summary>
+      <div class="plain">${text}</div></details>
+  </article>`;
+}
+
+/** @param {{message: any}} props */
+function Question({ message }) {
+  const [editing, setEditing] = useState(false);
+  const text = textOf(message.content);
+  const said = time(message.created_at);
+  const busy = Boolean(thread.current()) || thread.sending.value;
+  return html`<article class="turn ask" id=${`m-${message.id}`} tabindex="-1" aria-label=${`${page.user.name}, ${said}`}>
+    <div class="noted"><span class="who cut">${page.user.name}</span><span>${said}</span></div>
+    ${editing ? html`<${Edit} text=${text} close=${() => setEditing(false)} save=${(/** @type {string} */ words) => {
+      setEditing(false);
+      thread.edit(message, words);
+    }} />` : html`<div class="said" dir="auto">${text}</div>
+    <div class="acts-row">
+      <${Versions} message=${message} what="question" />
+      <${Tap} small icon="copy" label="Copy question" onClick=${() => copy(text, "Question")} />
+      <${Tap} small icon="edit" label="Edit question" disabled=${busy} onClick=${() => setEditing(true)} />
+    </div>`}
+  </article>`;
+}
+
+/** @param {{text: string, close: () => void, save: (text: string) => void}} props */
+function Edit({ text, close, save }) {
+  const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  useEffect(() => {
+    field.current?.focus();
+    field.current?.setSelectionRange(text.length, text.length);
+  }, []);
+  const done = () => {
+    const words = field.current?.value ?? "";
+    if (words.trim()) save(words);
+  };
+  const keyed = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Escape") close();
+    else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) done();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  return html`<div class="said editing">
+    <textarea class="input" aria-label="Question" ref=${field} onKeyDown=${keyed} dir="auto">${text}</textarea>
+    <footer><small class="mute">The old version stays.</small><span class="push"></span>
+      <button type="button" class="btn" onClick=${close}>Cancel</button>
+      <button type="button" class="btn solid" onClick=${done}>Ask</button></footer>
+  </div>`;
+}
+
+/** Other versions of a message, where there are some. @param {{message: any, what: string}} props */
+function Versions({ message, what }) {
+  const all = message.siblings ?? [];
+  if (all.length < 2) return null;
+  const at = all.indexOf(message.id) + 1;
+  const step = (/** @type {number} */ by) => {
+    const id = sibling(message, by);
+    return { disabled: !id || Boolean(thread.current()), onClick: () => id && thread.showVersion(id) };
+  };
+  return html`<span class="sib" role="group" aria-label=${`Versions of this ${what}`}>
+    <${Tap} small icon="left" label="Previous version" ...${step(-1)} />
+    <span>${at}/${all.length}</span>
+    <${Tap} small icon="right" label="Next version" ...${step(1)} />
+  </span>`;
+}
+
+/** @param {{message: any, last: boolean}} props */
+function Answer({ message, last }) {
+  const text = textOf(message.content);
+  const said = time(message.created_at);
+  // Where nobody answered there is no model to name but the one that was asked.
+  const name = message.model || (last && thread.chat.value?.model) || "Answer";
+  const busy = Boolean(thread.current()) || thread.sending.value;
+  const again = () => thread.regenerate(message);
+  return html`<article class=${`turn ${last ? "last" : ""}`} id=${`m-${message.id}`} tabindex="-1" aria-label=${`${name}, ${said}`}>
+    <${Note} provider=${message.provider} model=${name}>
+      <span>${said}${message.took ? ` · ${seconds(message.took)}` : ""}</span>
+      <span class="tok">${tokens(message.usage)}</span><span>${cost(message.cost)}</span>
+    </${Note}>
+    <${Steps} reasoning=${message.reasoning} tools=${message.tool_calls.map((/** @type {any} */ call) => call.function ?? call)} />
+    <${Markdown} text=${text} over=${true} />
+    <${Ending} message=${message} text=${text} busy=${busy} again=${again} />
+    <div class="acts-row">
+      <${Versions} message=${message} what="answer" />
+      ${text && html`<${Tap} small icon="copy" label="Copy answer" onClick=${() => copy(text, "Answer")} />`}
+      <${Tap} small icon="again" label="Answer again" disabled=${busy} onClick=${again} />
+    </div>
+  </article>`;
+}
+
+/** @param {any} props */
+function Note({ provider, model, children }) {
+  return html`<div class="noted"><span class="sym" aria-hidden="true">${symbol(provider || model)}</span>
+    <span class="who cut" title=${provider ? `${model} at ${provider}` : model}>${model}</span>${children}</div>`;
+}
+
+/** The end of an answer that is not finished always says so. @param {any} props */
+function Ending({ message, text, busy, again }) {
+  const { state, error, finish_reason: reason } = message;
+  const go = () => thread.proceed(message);
+  const proceed = text && html`<button type="button" class="btn line" disabled=${busy} onClick=${go}>Continue</button>`;
+  const retry = html`<button type="button" class="btn line" disabled=${busy} onClick=${again}>Try again</button>`;
+  const other = html`<button type="button" class="btn" onClick=${() => (store.dialog.value = "models")}>Other model</button>`;
+  if (state === "error") {
+    return html`<div class="ended bad" role="alert"><${Icon} name="alert" />
+      <p><strong>The answer failed.</strong> ${error?.message ?? ""}</p>${retry}${other}</div>`;
+  }
+  if (state === "interrupted") {
+    return html`<div class="ended"><${Icon} name="info" /><p><strong>Interrupted.</strong> The server stopped. ${text
+      ? "The text above is saved." : "Nothing was said yet."}</p>${proceed}${!text && retry}</div>`;
+  }
+  if (state === "stopped") {
+    return html`<div class="ended"><${Icon} name="stop" /><p><strong>Stopped.</strong></p>${text ? proceed : retry}</div>`;
+  }
+  if (reason === "length") {
+    return html`<div class="ended"><${Icon} name="info" /><p><strong>Cut off.</strong> The answer reached its longest.</p>${proceed}</div>`;
+  }
+  if (!text && !message.tool_calls.length && state === "done") {
+    return html`<div class="ended"><${Icon} name="info" /><p>The model said nothing.</p>${retry}</div>`;
+  }
+  return null;
+}
+
+/** What a model thought and which tools it called, folded. @param {any} props */
+function Steps({ reasoning, tools, thinking = false, open = false }) {
+  if (!reasoning && !tools.length) return null;
+  return html`<div class="steps">
+    ${reasoning && html`<${Reasoning} text=${reasoning} thinking=${thinking} open=${open} />`}
+    ${tools.map((/** @type {any} */ call) => html`<details class="step"><summary><${Icon} name="tool" /> Called <code class="cut">${call.name}</code>
+      <${Icon} name="right" small /></summary><div class="plain"><code>${call.arguments}</code></div></details>`)}
+  </div>`;
+}
+
+/** Open while there is nothing else to read; it folds itself once, and never against the reader. @param {any} props */
+function Reasoning({ text, thinking, open }) {
+  const [chosen, choose] = useState(/** @type {boolean | null} */ (null));
+  const isOpen = chosen ?? open;
+  const press = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    choose(!isOpen);
+  };
+  return html`<details class="step" open=${isOpen}><summary onClick=${press}>
+    ${thinking ? html`<span class="lamp"></span> Thinking` : html`<${Icon} name="think" /> Thought`}
+    <${Icon} name="right" small /></summary><div class="plain">${text}</div></details>`;
+}
+
+/** An answer that is coming. @param {{stream: import("./thread.js").Stream}} props */
+function Live({ stream }) {
+  const answer = stream.answer.value;
+  const model = answer.model || store.chosen.value.id || "Answer";
+  const waits = !answer.text && !answer.reasoning && !answer.tools.length;
+  useReading(answer.text);
+  return html`<article class="turn live last" id=${`m-${stream.message}`} tabindex="-1" aria-label=${`${model}, answering`} aria-busy="true">
+    <${Note} provider=${answer.provider} model=${model}><${Clock} since=${stream.since} /></${Note}>
+    <${Steps} reasoning=${answer.reasoning} tools=${answer.tools} thinking=${answer.thinking} open=${!answer.text} />
+    ${waits && html`<p class="waits"><span class="lamp"></span>${answer.passedOver.length ? "Asking another provider" : "Waiting for the first words"}</p>`}
+    <${Markdown} text=${answer.text} over=${false} />
+    ${stream.lost.value && html`<p class="waits"><span class="lamp"></span>Connecting again. The answer goes on by itself on the server.</p>`}
+  </article>`;
+}
+
+/** Seconds since the question. @param {{since: number}} props */
+function Clock({ since }) {
+  const [, tick] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => tick((count) => count + 1), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<span aria-hidden="true">${Math.max(0, Math.floor((Date.now() - since) / 1000))} s</span>`;
+}
+
+/** Tells a screen reader whole sentences, at most every two seconds. @param {string} text */
+function useReading(text) {
+  const at = useRef({ place: 0, next: 0 });
+  useEffect(() => {
+    const now = Date.now();
+    if (now < at.current.next) return;
+    const [words, place] = sentences(text, at.current.place);
+    if (!words) return;
+    at.current = { place, next: now + 2000 };
+    store.said.value = words;
+  }, [text]);
+}
+
+const markdown = () => import("./markdown.js");
+
+/** @param {{text: string, over: boolean}} props */
+function Markdown({ text, over }) {
+  const place = useRef(/** @type {HTMLElement | null} */ (null));
+  const prose = useRef(/** @type {any} */ (null));
+  const now = useRef({ text, over });
+  now.current = { text, over };
+  useLayoutEffect(() => {
+    if (prose.current) prose.current.update(text, over);
+    else if (text) {
+      markdown().then(({ Prose }) => {
+        if (!place.current) return;
+        prose.current ??= new Prose(place.current);
+        prose.current.update(now.current.text, now.current.over);
+      });
+    }
+  }, [text, over]);
+  return html`<div class="prose" dir="auto" ref=${place} onClick=${copied}></div>`;
+}
+
+/** @param {MouseEvent} event */
+function copied(event) {
+  const button = /** @type {HTMLElement} */ (event.target).closest("[data-copy]");
+  if (button) copy(button.closest(".code")?.querySelector("pre")?.textContent?.trimEnd() ?? "", "Code");
+}
+
+function Problem() {
+  const found = thread.problem.value;
+  if (!found) return null;
+  return html`<div class="turn"><div class="ended bad" role="alert"><${Icon} name="alert" /><p>${found.message}</p>
+    ${found.again && html`<button type="button" class="btn line" onClick=${() => {
+      thread.problem.value = null;
+      found.again?.();
+    }}>Try again</button>`}</div></div>`;
+}

@@ -1,0 +1,139 @@
+// Figures, dates and names as the page shows them.
+
+/**
+ * "$0.0325": four decimals below a dollar, two from there on; "free" for nothing.
+ * @param {number | null | undefined} nano nano-dollars
+ */
+export function cost(nano) {
+  if (nano === null || nano === undefined) return "";
+  if (nano === 0) return "free";
+  const dollars = nano / 1e9;
+  if (dollars < 0.0001) return "<$0.0001";
+  return `$${dollars.toFixed(dollars < 1 ? 4 : 2)}`;
+}
+
+/** "6,318 in · 904 out". @param {any} usage */
+export function tokens(usage) {
+  if (!usage) return "";
+  const told = (/** @type {number} */ count) => count.toLocaleString("en");
+  const { prompt_tokens: asked, completion_tokens: said } = usage;
+  return [asked && `${told(asked)} in`, said && `${told(said)} out`].filter(Boolean).join(" · ");
+}
+
+/** "8.2 s", "1 min 5 s". @param {number} milliseconds */
+export function seconds(milliseconds) {
+  const all = milliseconds / 1000;
+  if (all < 60) return `${all < 10 ? all.toFixed(1) : Math.round(all)} s`;
+  return `${Math.floor(all / 60)} min ${Math.round(all % 60)} s`;
+}
+
+/** "10:41" of today, "14 Nov, 10:41" of other days. @param {string} date @param {Date} now */
+export function time(date, now = new Date()) {
+  const at = new Date(date);
+  if (Number.isNaN(at.getTime())) return "";
+  const clock = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  if (daysBetween(at, now) === 0) return clock;
+  return `${at.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${clock}`;
+}
+
+/** @param {Date} then @param {Date} now */
+function daysBetween(then, now) {
+  const midnight = (/** @type {Date} */ day) => new Date(day.getFullYear(), day.getMonth(), day.getDate()).getTime();
+  return Math.round((midnight(now) - midnight(then)) / 86_400_000);
+}
+
+/**
+ * Chats under headings by age, pinned ones first; the order inside stays.
+ * @template {{pinned: boolean, updated_at: string}} Chat
+ * @param {Chat[]} chats
+ * @returns {{name: string, chats: Chat[]}[]}
+ */
+export function grouped(chats, now = new Date()) {
+  /** @type {Map<string, Chat[]>} */
+  const groups = new Map();
+  for (const name of ["Pinned", "Today", "Yesterday", "Last 7 days", "Last 30 days"]) groups.set(name, []);
+  for (const chat of chats) {
+    const name = chat.pinned ? "Pinned" : age(new Date(chat.updated_at), now);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name)?.push(chat);
+  }
+  return [...groups].filter(([, found]) => found.length).map(([name, found]) => ({ name, chats: found }));
+}
+
+/** @param {Date} then @param {Date} now */
+function age(then, now) {
+  const days = daysBetween(then, now);
+  if (days <= 0) return "Today";
+  if (days === 1) return "Yesterday";
+  if (days < 7) return "Last 7 days";
+  if (days < 30) return "Last 30 days";
+  return then.toLocaleDateString("en-GB", { month: "long", year: "numeric" });
+}
+
+/**
+ * Two letters for a provider, set like an element.
+ * @param {string} name
+ */
+export function symbol(name) {
+  const letters = name.replace(/[^\p{L}\p{N}]/gu, "");
+  return letters ? letters[0].toUpperCase() + (letters[1] ?? "").toLowerCase() : "?";
+}
+
+/**
+ * @typedef {{id: string, provider: string, label: string, can: string[], context: number}} Model
+ * `provider` empty: whoever has it answers.
+ */
+
+/**
+ * The rows of the model picker from the two catalogues of the API: each model once, then again by provider where
+ * several have it.
+ * @param {any[]} models of /v1/models
+ * @param {any[]} providers of /v1/providers
+ * @returns {Model[]}
+ */
+export function choices(models, providers) {
+  /** @type {Map<string, {name: string, label: string}[]>} */
+  const having = new Map();
+  for (const provider of providers) {
+    for (const id of provider.models) {
+      having.set(id, [...(having.get(id) ?? []), { name: provider.provider, label: provider.label }]);
+    }
+  }
+  return models.filter((model) => !model.provider).flatMap((model) => {
+    const can = ["vision", "tools", "image", "audio"].filter((flag) => model[flag]);
+    const row = { id: model.id, provider: "", label: model.owned_by, can, context: model.context_length ?? 0 };
+    const others = having.get(model.id) ?? [];
+    if (others.length < 2) return [row];
+    row.label = `${others.length} providers`;
+    return [row, ...others.map(({ name, label }) => ({ ...row, provider: name, label }))];
+  });
+}
+
+/** "128k". @param {number} context */
+export function room(context) {
+  if (!context) return "";
+  return context >= 1_000_000 ? `${+(context / 1_000_000).toFixed(1)}M` : `${Math.round(context / 1000)}k`;
+}
+
+/**
+ * Those in which every word is, in the id or the provider's name.
+ * @param {Model[]} models
+ * @param {string} words
+ */
+export function matching(models, words) {
+  const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
+  return models.filter((model) => {
+    const text = `${model.id} ${model.label} ${model.provider} ${model.can.join(" ")}`.toLowerCase();
+    return wanted.every((word) => text.includes(word));
+  });
+}
+
+/**
+ * The version before or after this one, or null at an end.
+ * @param {{id: string, siblings?: string[]}} message
+ * @param {number} step
+ */
+export function sibling(message, step) {
+  const all = message.siblings ?? [];
+  return all[all.indexOf(message.id) + step] ?? null;
+}
