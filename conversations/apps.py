@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class ConversationsConfig(AppConfig):
     name = "conversations"
+
+    def ready(self) -> None:
+        from conversations.retention import purge_conversations
+        from conversations.search import install
+        from gateway.retention import purges
+
+        post_migrate.connect(install, sender=self, dispatch_uid="conversations.search")
+        purges["conversations"] = purge_conversations

@@ -1,7 +1,12 @@
-"""The pages for people: now the start page, later the chat."""
+"""The pages for people: the start page and the chat."""
 
 from django.urls import path
 
+from conversations.chat_page import chat
 from conversations.views import start
 
-urlpatterns = [path("", start, name="start")]
+urlpatterns = [
+    path("", start, name="start"),
+    path("chat/", chat, name="chat"),
+    path("chat/<uuid:conversation>/", chat, name="chat_in"),
+]

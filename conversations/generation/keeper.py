@@ -1,0 +1,124 @@
+"""A thread of each process beside its running answers: saves what they say, keeps their leases, hears of stops, and
+marks what dead processes left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from conversations.generation import rows
+from conversations.generation.rows import Progress
+
+log = logging.getLogger(__name__)
+
+# Text is saved, and stops are heard of, as often; both promise a second.
+SAVE_SECONDS = 0.4
+RENEW_SECONDS = 5.0
+REAP_SECONDS = 10.0
+
+
+class Kept(Protocol):
+    """A running answer, as its keeper sees it: from another thread than its own."""
+
+    generation: UUID
+
+    def progress(self) -> Progress: ...
+
+    def lost(self) -> None:
+        """Somebody wants it stopped, or another process has closed it."""
+
+
+class Keeper:
+    def __init__(self) -> None:
+        self.worker = ""
+        self._kept: dict[UUID, Kept] = {}
+        self._saved: dict[UUID, int] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._renewed = self._reaped = 0.0
+        self._failing = False
+
+    def start(self) -> None:
+        """Does nothing when it runs."""
+        if self._thread is not None:
+            return
+        # Never the same twice: a process that comes back has lost what it made.
+        self.worker = f"{_host()}:{os.getpid()}:{secrets.token_hex(8)}"
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="conversations-keeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(10)
+            self._thread = None
+
+    def add(self, kept: Kept) -> None:
+        self._kept[kept.generation] = kept
+
+    def remove(self, generation: UUID) -> None:
+        self._kept.pop(generation, None)
+        self._saved.pop(generation, None)
+
+    def _run(self) -> None:
+        self._reaped = -REAP_SECONDS
+        while True:
+            if self._kept or time.monotonic() - self._reaped >= REAP_SECONDS:
+                self._round()
+            if self._stop.wait(SAVE_SECONDS):
+                return
+
+    def _round(self) -> None:
+        try:
+            self._look_after(list(self._kept.values()))
+            if self._failing:
+                log.info("running answers are saved again")
+            self._failing = False
+        except DatabaseError as error:
+            if not self._failing:
+                log.error("running answers cannot be saved: %s", type(error).__name__)
+            self._failing = True
+            # Whoever else was kept from the database may not have renewed its leases yet.
+            self._reaped = time.monotonic()
+        except Exception:
+            # Without this thread all answers would lose their leases.
+            log.exception("running answers cannot be looked after")
+        finally:
+            connection.close()
+
+    def _look_after(self, kept: Sequence[Kept]) -> None:
+        now = time.monotonic()
+        if kept and now - self._renewed >= RENEW_SECONDS:
+            rows.renew([item.generation for item in kept], self.worker)
+            self._renewed = now
+        moved = [found for item in kept if (found := item.progress()).seq > self._saved.get(item.generation, 0)]
+        if moved:
+            rows.save(moved, self.worker)
+            self._saved |= {found.generation: found.seq for found in moved if found.generation in self._kept}
+        if kept:
+            stopped = rows.to_stop([item.generation for item in kept], self.worker)
+            for item in kept:
+                if item.generation in stopped and item.generation in self._kept:
+                    item.lost()
+        if now - self._reaped >= REAP_SECONDS:
+            self._reaped = now
+            reaped = rows.reap()
+            if reaped:
+                log.warning("%d answers were left by a process that died", len(reaped))
+
+
+def _host() -> str:
+    return os.uname().nodename[:40]
+
+
+keeper = Keeper()

@@ -1,0 +1,404 @@
+"""Answers in the database: begun before any provider is asked, saved while they grow, ended once.
+
+Every function here waits for the database: call it from a thread. Leases are by the database's clock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from conversations import tree
+from conversations.generation.ask import Ask
+from conversations.models import Conversation, Generation, Message
+from conversations.models.conversations import NAME_CHARS, RUNNING, State
+from gateway.errors import BadRequest, TooManyStreams
+
+LEASE = timedelta(seconds=15)
+KEY_LIVES = timedelta(days=1)
+TITLE_WORDS = 80
+ROLES = {"developer": "system", "function": "tool"}
+# Of a message's fields those that a provider wants back.
+EXTRA = ("name", "tool_call_id", "is_error")
+# An attachment that came beside the messages, not in them: the page does not send it again.
+BESIDE = "beside"
+
+
+@dataclass(slots=True)
+class Begun:
+    """An answer to make, or (`fresh` False) one that is made already. `messages` are the provider's."""
+
+    generation: uuid.UUID
+    message: uuid.UUID
+    conversation: uuid.UUID
+    parent: uuid.UUID | None
+    fresh: bool = True
+    messages: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    title: str = ""
+    state: dict[str, Any] = field(default_factory=dict)
+    temporary: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an answer ended, and what it says."""
+
+    state: str
+    seq: int
+    text: str = field(repr=False)
+    reasoning: str = field(default="", repr=False)
+    tool_calls: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    provider: str = ""
+    model: str = ""
+    usage: dict[str, Any] | None = None
+    cost: int | None = None
+    finish_reason: str = ""
+    error: dict[str, Any] | None = None
+    citations: list[dict[str, Any]] = field(default_factory=list, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An answer as far as it is."""
+
+    generation: uuid.UUID
+    message: uuid.UUID
+    seq: int
+    text: str = field(repr=False)
+    reasoning: str = field(repr=False)
+
+
+def not_found() -> BadRequest:
+    return BadRequest("No such conversation.", status=404, code="conversation_not_found", param="conversation_id")
+
+
+def check_count(owner: int, most: int) -> None:
+    """Raises TooManyStreams where a user has so many answers under way, in all workers. 0: no limit."""
+    if most and Generation.objects.filter(owner_id=owner, state__in=RUNNING).count() >= most:
+        raise TooManyStreams(f"{most} answers are being made for you, which is the limit.", retry_after=1)
+
+
+def begin(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str) -> Begun:
+    """The messages that are new and the answer to them, all or nothing.
+
+    Raises BadRequest 404 for another's conversation or message, Stale where the writer names an old version.
+    """
+    try:
+        with transaction.atomic():
+            return _begun(owner, ask, attachments, worker)
+    except IntegrityError:
+        # The same was sent twice at once; the other one is there now.
+        with transaction.atomic():
+            return _begun(owner, ask, attachments, worker)
+
+
+def _begun(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str) -> Begun:
+    known = _asked_before(owner, ask)
+    if known is not None:
+        return known
+    conversation = _conversation(owner, ask)
+    with tree.locked(conversation) as current:
+        tree.check_version(current, ask.version)
+        # Pages call the tools that an answer asks for, and go on under the id that they had.
+        used = ask.client_id and Message.objects.filter(owner_id=owner, client_id=ask.client_id).exists()
+        leaf, sent = _placed(current, ask, attachments)
+        answer = tree.append(
+            current, leaf, Message.Role.ASSISTANT, "", client_id="" if used else ask.client_id, state=State.STREAMING,
+            model=ask.model[:NAME_CHARS], provider=(ask.provider or "")[:NAME_CHARS],
+        )  # fmt: skip
+        generation = Generation.objects.create(
+            message=answer, conversation=current, owner_id=owner, state=State.STREAMING, worker=worker,
+            request={"digest": ask.digest},
+        )  # fmt: skip
+        Generation.objects.filter(pk=generation.pk).update(lease_until=Now() + LEASE)
+        Conversation.objects.filter(pk=current.pk).update(**_settings(current, ask))
+    begun = Begun(generation.pk, answer.pk, current.pk, leaf, True, sent)
+    begun.title, begun.temporary = current.title, current.temporary
+    begun.state = {**current.state, **ask.state}
+    return begun
+
+
+def _asked_before(owner: int, ask: Ask) -> Begun | None:
+    """The answer to the same request, sent again because its sender did not hear what became of it."""
+    if not ask.client_id:
+        return None
+    # One after the other: without a conversation of theirs to lock, two of the same could pass each other.
+    list(get_user_model().objects.select_for_update(no_key=True).filter(pk=owner).values_list("pk"))
+    rows = Generation.objects.filter(owner_id=owner, message__client_id=ask.client_id)
+    known = rows.select_related("message").first()
+    if known is None:
+        return None
+    same = known.request.get("digest") == ask.digest
+    if ask.idempotent:
+        if _may_run_again(known):
+            Message.objects.filter(pk=known.message_id).update(client_id="")
+            return None
+        _check_retry(known, same=same)
+    if not same:
+        return None
+    return Begun(known.pk, known.message_id, known.conversation_id, known.message.parent_id, fresh=False)
+
+
+def _may_run_again(known: Generation) -> bool:
+    """A key is forgotten after a day, and where nobody was asked for what it named."""
+    old = known.created_at < timezone.now() - KEY_LIVES
+    return old or (known.state == State.ERROR and not known.message.usage and not known.message.text)
+
+
+def _check_retry(known: Generation, *, same: bool) -> None:
+    """Raises BadRequest: the key is that of something else, or of something that is not over."""
+    if not same:
+        raise BadRequest(
+            "This Idempotency-Key was sent with another request.",
+            status=422, code="idempotency_key_reused", param="Idempotency-Key",
+        )  # fmt: skip
+    if known.state in RUNNING:
+        raise BadRequest(
+            "The request with this Idempotency-Key is still being answered.",
+            status=409, code="request_in_progress", param="Idempotency-Key", retry_after=1,
+        )  # fmt: skip
+
+
+def _conversation(owner: int, ask: Ask) -> Conversation:
+    system = "\n\n".join(
+        tree.text_of(message.get("content")) for message in ask.messages if message.get("role") == "system"
+    )
+    if ask.conversation_id is not None:
+        found = Conversation.objects.filter(pk=ask.conversation_id).first()
+        if found is not None:
+            if found.owner_id != owner or found.deleted_at is not None:
+                raise not_found()
+            return found
+        if ask.parent_id is not None:
+            raise not_found()
+    words = " ".join(_last_words(ask.messages).split())
+    title = words if len(words) <= TITLE_WORDS else words[: TITLE_WORDS - 1] + "…"
+    return Conversation.objects.create(
+        pk=ask.conversation_id or uuid.uuid4(), owner_id=owner, title=tree.storable(title),
+        system_prompt=tree.storable(system), temporary=ask.conversation_id is None,
+    )  # fmt: skip
+
+
+def _settings(conversation: Conversation, ask: Ask) -> dict[str, Any]:
+    """What the next question in it will be asked with, unless it says otherwise."""
+    found: dict[str, Any] = {"model": ask.model[:NAME_CHARS], "provider": (ask.provider or "")[:NAME_CHARS]}
+    if ask.state:
+        found["state"] = tree.storable({**conversation.state, **ask.state})
+    return found
+
+
+def _last_words(messages: Sequence[dict[str, Any]]) -> str:
+    said = (tree.text_of(message.get("content")) for message in reversed(messages) if message.get("role") == "user")
+    return next(said, "")
+
+
+def _placed(
+    conversation: Conversation, ask: Ask, attachments: list[dict[str, Any]]
+) -> tuple[uuid.UUID | None, list[dict[str, Any]]]:
+    """Puts what is new into the tree: the message that is to be answered, and the messages for the provider."""
+    if ask.parent_id is not None:
+        if not conversation.messages.filter(pk=ask.parent_id).exists():
+            raise BadRequest("No such message to answer.", status=404, code="message_not_found", param="parent_id")
+        prompt = [{"role": "system", "content": conversation.system_prompt}] if conversation.system_prompt else []
+        path = tree.path_to(ask.parent_id)
+        leaf: uuid.UUID | None = ask.parent_id
+        new, before = ask.messages, [*prompt, *map(_as_sent, path)]
+        if any(message.role == Message.Role.SYSTEM for message in path):
+            before = before[len(prompt) :]
+        sent = [*before, *(dict(message) for message in new)]
+    else:
+        end, count = tree.match_path(conversation, [_comparable(message) for message in ask.messages])
+        path = tree.path_to(end)
+        if attachments and count == len(ask.messages) and path and path[-1].role == Message.Role.USER:
+            # The same words with other pictures are another message.
+            count, path = count - 1, path[:-1]
+        leaf, new = (path[-1].pk if path else None), ask.messages[count:]
+        sent = [dict(message) for message in ask.messages]
+        _attach_earlier(path, sent[:count])
+    if sent and (parts := _beside(attachments)):
+        sent[-1]["content"] = with_parts(sent[-1].get("content"), parts)
+    for index, message in enumerate(new):
+        last = index == len(new) - 1
+        leaf = _appended(conversation, leaf, message, attachments if last else []).pk
+    return leaf, sent
+
+
+def _beside(attachments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The parts of a message that came beside it."""
+    return [item["part"] for item in attachments if item.get(BESIDE) and "part" in item]
+
+
+def _comparable(message: dict[str, Any]) -> dict[str, Any]:
+    role = message.get("role")
+    return {"role": ROLES.get(str(role), role), "content": message.get("content")}
+
+
+def _as_sent(message: Message) -> dict[str, Any]:
+    """A message of the tree in OpenAI's form, with what was attached to it."""
+    found: dict[str, Any] = {"role": message.role, "content": message.content, **message.extra}
+    if message.tool_calls:
+        found["tool_calls"] = message.tool_calls
+    if parts := _beside(message.attachments):
+        found["content"] = with_parts(message.content, parts)
+    return found
+
+
+def with_parts(content: Any, parts: list[dict[str, Any]]) -> list[Any]:
+    texts = [{"type": "text", "text": content}] if isinstance(content, str) and content else list(content or [])
+    return [*texts, *parts]
+
+
+def _attach_earlier(path: Sequence[Message], sent: list[dict[str, Any]]) -> None:
+    """Pages send a picture once, beside the message; its model is to see it again with every later one."""
+    said = iter(reversed(sent))
+    for row in reversed(path):
+        message = next(said, None)
+        if message is None:
+            return
+        if parts := _beside(row.attachments):
+            message["content"] = with_parts(message["content"], parts)
+
+
+def _appended(
+    conversation: Conversation, parent: uuid.UUID | None, message: dict[str, Any], attachments: list[dict[str, Any]]
+) -> Message:
+    extra = {name: message[name] for name in EXTRA if message.get(name) is not None}
+    role = ROLES.get(message["role"], message["role"])
+    content = message.get("content")
+    return tree.append(
+        conversation, parent, role, "" if content is None else content,
+        tool_calls=message.get("tool_calls") or [], extra=extra, attachments=attachments,
+    )  # fmt: skip
+
+
+def end(generation: uuid.UUID, message: uuid.UUID, worker: str, outcome: Outcome) -> bool:
+    """Closes an answer, once. False when somebody else has closed it."""
+    with transaction.atomic():
+        mine = Generation.objects.filter(pk=generation, worker=worker, state__in=RUNNING)
+        if not mine.update(state=outcome.state, seq=outcome.seq, ended_at=Now(), lease_until=None):
+            # Closed by this very call, which was thought lost because the database took its time?
+            same = Generation.objects.filter(pk=generation, worker=worker, state=outcome.state, seq=outcome.seq)
+            return same.exists()
+        text = tree.storable(outcome.text)
+        Message.objects.filter(pk=message).update(
+            content=text, text=text, reasoning=tree.storable(outcome.reasoning),
+            tool_calls=tree.storable(outcome.tool_calls), provider=outcome.provider[:NAME_CHARS],
+            model=outcome.model[:NAME_CHARS], usage=outcome.usage, cost=outcome.cost,
+            finish_reason=outcome.finish_reason[:50], error=tree.storable(outcome.error), state=outcome.state,
+            citations=tree.storable(outcome.citations), updated_at=timezone.now(),
+        )  # fmt: skip
+        _touched(Message.objects.filter(pk=message).values_list("conversation_id", flat=True))
+    return True
+
+
+def _touched(conversations: Iterable[uuid.UUID]) -> None:
+    """An answer of theirs has ended: lists show them first, and whoever has seen an older version must look again."""
+    Conversation.objects.filter(pk__in=list(conversations)).update(version=F("version") + 1, updated_at=timezone.now())
+
+
+def save(progress: Sequence[Progress], worker: str) -> None:
+    """What answers under way say so far."""
+    with transaction.atomic():
+        for item in progress:
+            running = Generation.objects.filter(pk=item.generation, worker=worker, state__in=RUNNING)
+            if running.update(seq=item.seq):
+                text = tree.storable(item.text)
+                Message.objects.filter(pk=item.message).update(
+                    content=text, text=text, reasoning=tree.storable(item.reasoning), updated_at=timezone.now()
+                )
+
+
+def renew(generations: Sequence[uuid.UUID], worker: str) -> None:
+    mine = Generation.objects.filter(pk__in=generations, worker=worker, state__in=RUNNING)
+    mine.update(lease_until=Now() + LEASE)
+
+
+def to_stop(generations: Sequence[uuid.UUID], worker: str) -> set[uuid.UUID]:
+    """Those of these answers that somebody wants stopped, or that are no longer this worker's to make."""
+    mine = Generation.objects.filter(pk__in=generations, worker=worker, state__in=RUNNING)
+    going = set(mine.filter(stop_requested=False).values_list("pk", flat=True))
+    return set(generations) - going
+
+
+def reap() -> list[uuid.UUID]:
+    """Marks what dead workers left; the text so far stays. The ids of those answers."""
+    found = list(Generation.objects.filter(state__in=RUNNING, lease_until__lt=Now()).values_list("pk", "message_id"))
+    reaped = []
+    for generation, message in found:
+        with transaction.atomic():
+            late = Generation.objects.filter(pk=generation, state__in=RUNNING, lease_until__lt=Now())
+            if late.update(state=State.INTERRUPTED, ended_at=Now(), lease_until=None):
+                rows = Message.objects.filter(pk=message, state__in=RUNNING)
+                rows.update(state=State.INTERRUPTED, finish_reason=State.INTERRUPTED, updated_at=timezone.now())
+                _touched(Message.objects.filter(pk=message).values_list("conversation_id", flat=True))
+                reaped.append(generation)
+    return reaped
+
+
+def find(owner: int, conversation: uuid.UUID, message: uuid.UUID | None) -> Generation:
+    """The answer of this message, or the conversation's last one. Raises BadRequest 404."""
+    rows = Generation.objects.filter(owner_id=owner, conversation_id=conversation, conversation__deleted_at=None)
+    if message is not None:
+        rows = rows.filter(message_id=message)
+    found = rows.select_related("message").order_by("-message__seq").first()
+    if found is None:
+        raise not_found()
+    return found
+
+
+def is_running(generation: uuid.UUID) -> bool:
+    return Generation.objects.filter(pk=generation, state__in=RUNNING).exists()
+
+
+def request_stop(owner: int, conversation: uuid.UUID, message: uuid.UUID | None) -> list[tuple[uuid.UUID, uuid.UUID]]:
+    """Asks whoever makes the answers of a conversation to stop; their ids and those of their messages.
+
+    Raises BadRequest 404 unless it is this owner's.
+    """
+    if not Conversation.objects.filter(pk=conversation, owner_id=owner).exists():
+        raise not_found()
+    rows = Generation.objects.filter(conversation_id=conversation, owner_id=owner, state__in=RUNNING)
+    if message is not None:
+        rows = rows.filter(message_id=message)
+    found = list(rows.values_list("pk", "message_id"))
+    rows.filter(pk__in=[pk for pk, _ in found]).update(stop_requested=True)
+    return found
+
+
+def set_title(conversation: uuid.UUID, before: str, title: str) -> bool:
+    """Gives a conversation a better title than its first words, unless somebody gave it one meanwhile."""
+    rows = Conversation.objects.filter(pk=conversation, title=before)
+    return bool(rows.update(title=tree.storable(title), version=F("version") + 1))
+
+
+def snapshot(generation: Generation) -> dict[str, Any]:
+    """The answer as the database has it, for whoever comes too late for its log."""
+    message = generation.message
+    return {
+        "type": "snapshot",
+        "conversation_id": str(generation.conversation_id),
+        "message_id": str(message.pk),
+        "state": generation.state,
+        "content": message.content,
+        "reasoning": message.reasoning,
+        "tool_calls": message.tool_calls,
+        "citations": message.citations,
+        "provider": message.provider,
+        "model": message.model,
+        "finish_reason": message.finish_reason,
+        "usage": message.usage,
+        "error": message.error,
+    }
+
+
+def ended(state: str) -> dict[str, Any]:
+    return {"type": "end", "state": state}

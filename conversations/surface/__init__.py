@@ -1,0 +1,1 @@
+"""What the browser page and other clients ask of conversations: `/backend-api/v2/conversations` and `me`."""
