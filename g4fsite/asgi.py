@@ -13,12 +13,14 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - after
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
+from conversations.generation.urls import streamed_urlpatterns as conversations_streamed  # noqa: E402 - after Django is set up
 from conversations.websockets import websocket_application  # noqa: E402
 from g4fsite.edge import Edge  # noqa: E402
 from g4fsite.health import health  # noqa: E402
 from g4fsite.runtime import lifespan  # noqa: E402
 from gateway.surfaces.anthropic.urls import streamed_urlpatterns as anthropic_urlpatterns  # noqa: E402
 from gateway.surfaces.audio.urls import streamed_urlpatterns as audio_urlpatterns  # noqa: E402
+from gateway.surfaces.backend.urls import streamed_urlpatterns as backend_streamed  # noqa: E402
 from gateway.surfaces.files.urls import streamed_urlpatterns as files_streamed  # noqa: E402
 from gateway.surfaces.openai.consumer import chat_completions  # noqa: E402
 from gateway.surfaces.openai.urls import streamed_urlpatterns  # noqa: E402
@@ -34,6 +36,8 @@ application = Edge(
                     *responses_streamed,
                     *audio_urlpatterns,
                     *files_streamed,
+                    *backend_streamed,
+                    *conversations_streamed,
                     re_path(r"^(?:health|livez|readyz)\Z", health),  # type: ignore[arg-type]
                     re_path(r"", django_application),  # type: ignore[arg-type]
                 ]

@@ -14,7 +14,6 @@ from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
     STATUS_LINE,
-    RequestResponseCycle,
 )
 
 if TYPE_CHECKING:
@@ -23,50 +22,33 @@ if TYPE_CHECKING:
     from g4fsite.server import DeadlineProtocol
 
 
-class Arrival:
-    """An asyncio.Event that is made when somebody has to wait; most requests arrive in one piece, and nobody does."""
-
-    _set = False
-    _event: asyncio.Event | None = None
-
-    def is_set(self) -> bool:
-        return self._set
-
-    def set(self) -> None:
-        self._set = True
-        if self._event is not None:
-            self._event.set()
-
-    def clear(self) -> None:
-        self._set = False
-        if self._event is not None:
-            self._event.clear()
-
-    async def wait(self) -> None:
-        if not self._set:
-            if self._event is None:
-                self._event = asyncio.Event()
-            await self._event.wait()
-
-
-class Cycle(RequestResponseCycle):
+class Cycle:
     """Raises RuntimeError for messages that are not HTTP, as uvicorn does.
 
     It is what the request's scope holds as `g4f.connection` (`gateway.surfaces.exchange.Connection`): of several
-    requests sent at once on one connection each has its own.
+    requests sent at once on one connection each has its own. uvicorn's own cycle is not its parent: what is looked
+    up in slots costs a tenth of what is looked up among a class's attributes.
     """
 
-    task: asyncio.Task[None]
-    # What most requests never change lies with the class: uvicorn's own `__init__` sets it for each.
-    logger = logging.getLogger("uvicorn.error")
-    disconnected = False
-    body: bytes = b""  # type: ignore[assignment]
-    more_body = True
-    response_started = False
-    response_complete = False
-    chunked_encoding: bool | None = None
-    expected_content_length = 0
-    _head = b""
+    __slots__ = (
+        "_event",
+        "_head",
+        "_news",
+        "body",
+        "chunked_encoding",
+        "disconnected",
+        "expected_content_length",
+        "flow",
+        "keep_alive",
+        "more_body",
+        "protocol",
+        "response_complete",
+        "response_started",
+        "scope",
+        "task",
+        "transport",
+        "waiting_for_100_continue",
+    )
 
     def __init__(self, protocol: DeadlineProtocol, scope: Any, *, keep_alive: bool, expect_100_continue: bool) -> None:
         self.protocol = protocol
@@ -75,23 +57,79 @@ class Cycle(RequestResponseCycle):
         self.flow = protocol.flow
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expect_100_continue
-        self.message_event = Arrival()  # type: ignore[assignment]
+        self.task: asyncio.Task[None]
+        self.disconnected = False
+        self.body = b""
+        self.more_body = True
+        self.response_started = False
+        self.response_complete = False
+        self.chunked_encoding: bool | None = None
+        self.expected_content_length = 0
+        self._head = b""
+        self._news = False
+        # Made when somebody has to wait; most requests arrive in one piece, and nobody does.
+        self._event: asyncio.Event | None = None
 
-    def on_response(self) -> None:
-        self.protocol.on_response_complete()
+    @property
+    def message_event(self) -> Cycle:
+        """What uvicorn sets when the caller has left."""
+        return self
+
+    def set(self) -> None:
+        """There is news for `receive`."""
+        self._news = True
+        if self._event is not None:
+            self._event.set()
+
+    def _heard(self) -> None:
+        self._news = False
+        if self._event is not None:
+            self._event.clear()
+
+    async def run(self, app: Any) -> None:
+        """The request's task."""
+        try:
+            await app(self.scope, self.receive, self.send)
+            if not self.response_complete and not self.disconnected:
+                log.error("the application returned without an answer")
+                await self._give_up()
+        except BaseException:
+            log.exception("the application failed")
+            await self._give_up()
+        finally:
+            self.protocol.tasks.discard(self.task)
+
+    async def _give_up(self) -> None:
+        if self.response_started:
+            self.transport.close()
+            return
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"21"),
+            (b"connection", b"close"),
+        ]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": b"Internal Server Error"})
 
     def watch(self, left: Callable[[], None] | None) -> None:
-        self.protocol.watch(left)
+        self.protocol.left = left
+        if left is not None:
+            # A large body may have stopped the reading, and an end that is not read is not noticed.
+            if self.flow.read_paused:
+                self.flow.resume_reading()
+            if self.transport.is_closing():
+                left()
 
     def has_message(self) -> bool:
-        return self.message_event.is_set()
+        return self._news
 
     def taken(self) -> bytes | None:
-        if self.more_body or self.disconnected or self.response_complete or not self.message_event.is_set():
+        if self.more_body or self.disconnected or self.response_complete or not self._news:
             return None
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         self.waiting_for_100_continue = False
-        self.message_event.clear()
+        self._heard()
         body, self.body = self.body, b""
         return body
 
@@ -101,9 +139,11 @@ class Cycle(RequestResponseCycle):
             self.waiting_for_100_continue = False
         if not self.disconnected and not self.response_complete:
             self.flow.resume_reading()
-            if not self.message_event.is_set():
-                await self.message_event.wait()
-            self.message_event.clear()
+            if not self._news:
+                if self._event is None:
+                    self._event = asyncio.Event()
+                await self._event.wait()
+            self._heard()
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         body, self.body = self.body, b""
@@ -130,13 +170,28 @@ class Cycle(RequestResponseCycle):
 
     def whole(self, status: int, headers: Any, body: bytes) -> bool:
         """Sends a whole answer, in one call instead of two messages; False where those must be used."""
-        if self.disconnected or self.response_started or self.flow.write_paused or self.transport.is_closing():
+        if not self._can_answer():
             return False
         self.response_started = True
         self.waiting_for_100_continue = False
-        self._head = self._start(status, headers)
+        self._head = self._start(status, [*headers, (b"content-length", b"%d" % len(body))])
         self._part(body, False)
         return True
+
+    def good(self, lines: bytes, body: bytes) -> bool:
+        """The same for an answer of status 200 whose header `lines` need no check and steer nothing."""
+        if not self._can_answer():
+            return False
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        last = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(b"%bcontent-length: %d\r\n%b%b%b" % (OK, len(body), lines, last, body))
+        self._complete()
+        return True
+
+    def _can_answer(self) -> bool:
+        taken = self.disconnected or self.response_started or self.flow.write_paused
+        return not taken and not self.transport.is_closing()
 
     def part(self, body: bytes) -> bool:
         """Sends a part of a stream that has begun, in one call instead of a message; False where that must be used."""
@@ -150,7 +205,7 @@ class Cycle(RequestResponseCycle):
     def cut(self) -> None:
         """Ends an answer that cannot be completed, so that whoever reads it sees that it is not whole."""
         self.disconnected = True
-        self.scope.pop("g4f.connection", None)  # type: ignore[typeddict-item]
+        self.scope.pop("g4f.connection", None)
         self.transport.close()
 
     def _start(self, status: int, headers: Any) -> bytes:
@@ -210,15 +265,20 @@ class Cycle(RequestResponseCycle):
             return
         if self.expected_content_length != 0:
             raise RuntimeError("Response content shorter than Content-Length")
+        self._complete()
+
+    def _complete(self) -> None:
         self.response_complete = True
         # Else the two would keep each other until the collector comes.
-        self.scope.pop("g4f.connection", None)  # type: ignore[typeddict-item]
-        self.message_event.set()
+        self.scope.pop("g4f.connection", None)
+        self.set()
         if not self.keep_alive:
             self.transport.close()
-        self.on_response()
+        self.protocol.on_response_complete()
 
 
+log = logging.getLogger("uvicorn.error")
+OK = STATUS_LINE[200]
 # The edge makes their values itself.
 _OURS = frozenset((b"x-request-id", b"openai-processing-ms"))
 # Lines of headers that most answers have, which need no check and steer nothing.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Draining:
     """`stopping`: the whole server ends, and probes should send no more here. `closing`: this process ends, so every
@@ -10,6 +12,8 @@ class Draining:
     def __init__(self) -> None:
         self.stopping = False
         self.closing = False
+        # Whether there is something under way that belongs to no connection.
+        self.others: Callable[[], bool] = lambda: False
 
 
 draining = Draining()

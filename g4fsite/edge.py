@@ -24,7 +24,7 @@ from g4fsite.runtime import runtime
 from gateway.errors import BadRequest, GatewayError, ServerStopping, Unavailable
 from gateway.snapshot import store
 from gateway.surfaces.anthropic import errors as anthropic_errors
-from gateway.surfaces.exchange import Connection, Message, Receive, Scope, Send
+from gateway.surfaces.exchange import Connection, Exchange, Message, Receive, Scope, Send
 from gateway.surfaces.openai.errors import error_bytes, error_headers, unknown_url
 
 log = logging.getLogger("g4fsite.request")
@@ -48,6 +48,12 @@ ODD_COOKIE = re.compile(rb"\\[0-3][0-7]{2}")
 CHARSET = re.compile(rb"(?i);\s*charset\s*=\s*\"?([^\s;\"]*)")
 CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"latin-1")
 CREDENTIAL_HEADERS = (b"authorization", b"g4f-api-key", b"x-api-key", b"cookie")
+# Paths whose answers say how long they took.
+TIMED = ("/v1", "/api/")
+PLAIN_HEADERS = [*Exchange.plain_headers]
+USUAL_LINES = b"".join(b"%b: %b\r\n" % header for header in PLAIN_HEADERS)
+USUAL_LINES += b"x-content-type-options: nosniff\r\nx-request-id: %b\r\n"
+TIMED_LINES = USUAL_LINES + b"openai-processing-ms: %d\r\n"
 SINGLE_HEADERS = frozenset((b"host", b"content-length", b"content-type", b"origin"))
 
 
@@ -58,13 +64,14 @@ class Body:
     then answers with `problem`.
     """
 
-    problem: BadRequest | None = None
-    done = False
-    # Whether the size was known, and small enough, before the first byte.
-    announced = False
-    _size = 0
+    __slots__ = ("_connection", "_receive", "_size", "_started", "announced", "done", "problem")
 
     def __init__(self, receive: Receive, connection: Connection | None = None) -> None:
+        self.problem: BadRequest | None = None
+        self.done = False
+        # Whether the size was known, and small enough, before the first byte.
+        self.announced = False
+        self._size = 0
         self._connection = connection
         self._receive = receive
         self._started = time.monotonic()
@@ -156,12 +163,10 @@ class Edge:
             # Our server has done it: Django joins names by underscore, so `x_api_key` would count as `x-api-key`.
             scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if b"_" not in name]}
         body = Body(receive, connection)
-        response = Response(send, request_id, body, connection)
-        response.scope = scope
+        response = Response(scope, send, request_id, body, connection)
         scope["g4f.request_id"] = request_id
         scope["g4f.started"] = time.perf_counter()
-        scope["g4f.whole"] = response.sent_whole
-        scope["g4f.body"] = body.arrived
+        scope["g4f.edge"] = response
         self._under_way += 1
         try:
             if self._under_way > self._max_under_way and scope["path"] not in HEALTH_PATHS:
@@ -193,9 +198,8 @@ class Edge:
             )
         finally:
             self._under_way -= 1
-            # Else they, the response and the scope would keep each other until the collector comes.
-            scope.pop("g4f.whole", None)
-            scope.pop("g4f.body", None)
+            # Else the two would keep each other until the collector comes.
+            scope.pop("g4f.edge", None)
 
     def _check(self, scope: Scope, body: Body) -> None:
         path = scope["path"]
@@ -223,11 +227,13 @@ class Edge:
         most = scope.get("g4f.head_bytes", sys.maxsize)
         if most > MAX_HEADER_BYTES and len(b"".join(chain.from_iterable(headers))) > MAX_HEADER_BYTES:
             raise BadRequest("The request's headers are too large.", status=431, code="headers_too_large")
-        seen = dict(headers)
-        if len(seen) != len(headers):
-            _check_repeated(headers)
-        else:
-            scope["g4f.headers"] = seen
+        seen = scope.get("g4f.headers")
+        if seen is None:
+            seen = dict(headers)
+            if len(seen) != len(headers):
+                _check_repeated(headers)
+            else:
+                scope["g4f.headers"] = seen
         if b"cookie" in seen and any(name == b"cookie" and ODD_COOKIE.search(value) for name, value in headers):
             raise BadRequest("A cookie holds an escaped control character.", code="invalid_header")
         host = seen.get(b"host", b"")
@@ -265,11 +271,14 @@ def _check_repeated(headers: list[tuple[bytes, bytes]]) -> None:
 class Response:
     """Adds what every response carries, and knows whether an error can still become a status."""
 
-    scope: Scope
-    _started = False
-    _over = False
+    __slots__ = ("_body", "_connection", "_over", "_request_id", "_send", "_started", "scope")
 
-    def __init__(self, send: Send, request_id: str, body: Body, connection: Connection | None = None) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, request_id: str, body: Body, connection: Connection | None = None
+    ) -> None:
+        self.scope = scope
+        self._started = False
+        self._over = False
         self._connection = connection
         self._body = body
         self._send = send
@@ -283,12 +292,32 @@ class Response:
             self._over = True
         await self._send(message)
 
+    def arrived(self) -> bytes | None:
+        """The whole body of the request, where it is here."""
+        return self._body.arrived()
+
     def sent_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """An answer in one piece, where the connection is our own server's; False when it must go as messages."""
-        if self._connection is None or self._started:
+        connection = self._connection
+        if connection is None or self._started:
             return False
-        self._started = self._over = self._connection.whole(status, self._headers(headers), body)
-        return self._over
+        if status == 200 and self._body.done and headers == PLAIN_HEADERS and not _origin(self.scope):
+            sent = connection.good(self._usual_lines(), body)
+        else:
+            sent = connection.whole(status, self._headers(headers), body)
+        self._started = self._over = sent
+        return sent
+
+    def _usual_lines(self) -> bytes:
+        """What `_headers` comes to for most answers."""
+        if not self.scope["path"].startswith(TIMED):
+            return USUAL_LINES % self._request_id
+        return TIMED_LINES % (self._request_id, self._elapsed())
+
+    def _elapsed(self) -> float:
+        """Milliseconds."""
+        begun: float = self.scope["g4f.started"]
+        return (time.perf_counter() - begun) * 1000
 
     def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         headers = list(given)
@@ -296,9 +325,8 @@ class Response:
         headers.append((b"x-request-id", self._request_id))
         if b"x-content-type-options" not in names:
             headers.append((b"x-content-type-options", b"nosniff"))
-        if b"openai-processing-ms" not in names and self.scope["path"].startswith(("/v1", "/api/")):
-            elapsed = (time.perf_counter() - self.scope["g4f.started"]) * 1000
-            headers.append((b"openai-processing-ms", b"%d" % elapsed))
+        if b"openai-processing-ms" not in names and self.scope["path"].startswith(TIMED):
+            headers.append((b"openai-processing-ms", b"%d" % self._elapsed()))
         if not self._body.done and _has_body(self.scope) and b"connection" not in names:
             # The rest of the body will not be read, and must not be taken for the next request's time.
             headers.append((b"connection", b"close"))

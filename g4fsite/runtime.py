@@ -13,6 +13,9 @@ import threading
 from asgiref.sync import sync_to_async
 from django.db import connection
 
+from conversations.generation.keeper import keeper as answers_keeper
+from conversations.generation.running import running
+from g4fsite.draining import draining
 from g4fsite.health import known_migrations
 from gateway.answer_cache import answers
 from gateway.engines.keeper import keeper
@@ -46,19 +49,21 @@ def check_credentials() -> None:
 
 def _start() -> None:
     from gateway.dashboard import drop_hours
-    from gateway.retention import purge_responses
+    from gateway.retention import purge_all
 
     try:
         check_credentials()
         known_migrations()
         writer.late_hours = drop_hours
-        writer.purge = purge_responses
+        writer.purge = purge_all
         store.start()
         writer.start()
         limiter.prepare()
         probes.start()
         sweeper.start()
         keeper.start()
+        answers_keeper.start()
+        draining.others = running.busy
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -66,6 +71,7 @@ def _start() -> None:
 
 def _stop() -> None:
     try:
+        answers_keeper.stop()
         sweeper.stop()
         keeper.stop()
         probes.stop()
@@ -107,6 +113,7 @@ class Runtime:
     async def stop(self) -> None:
         """Writes what is left; the database and the providers' connections are let go."""
         self.started = False
+        await running.close()
         await upstream.close()
         await limiter.close()
         await answers.close()

@@ -6,14 +6,16 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 
+from conversations.generation import openapi as generation
 from gateway.surfaces.anthropic import openapi as anthropic
 from gateway.surfaces.audio import openapi as audio
+from gateway.surfaces.backend import openapi as backend
 from gateway.surfaces.files import openapi as files
 from gateway.surfaces.openai import openapi as openai
 from gateway.surfaces.openai import picture_openapi as pictures
 from gateway.surfaces.responses import openapi as responses
 
-STREAMED = (openai, pictures, anthropic, responses, audio, files)
+STREAMED = (openai, pictures, anthropic, responses, audio, files, backend, generation)
 
 
 class Schema(AutoSchema):

@@ -59,13 +59,15 @@ class DeadlineProtocol(HttpToolsProtocol):
     _header_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
     _in_head = True
+    _upgraded = False
     # Of the head after the piece that it began in, of that piece, and of the last one.
     _head_bytes = 0
     _first_bytes = 0
     _piece_bytes = 0
     # By the loop's clock; None: not idle.
     _idle_since: float | None = 0.0
-    _left: Callable[[], None] | None = None
+    # Of the answer under way: to be called when its caller has gone.
+    left: Callable[[], None] | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -97,19 +99,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._first_bytes = self._piece_bytes
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:
-            # As uvicorn does it, here because a call more for every header adds up.
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-            # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
-            if UNDERSCORE not in name:
-                self.headers.append((name, value))
-            return
-        # A trailer: never a header, and not collected.
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse_head()
+        if not self._in_head:
+            # A trailer: never a header, and not collected.
+            self._head_bytes += len(name) + len(value)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+        # Django joins header names by underscore, so `x_api_key` would count as `x-api-key`.
+        elif UNDERSCORE not in name:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """As uvicorn does it, with a cycle that costs less."""
@@ -121,6 +118,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         version = parser.get_http_version()
         raw_path, query = _split_url(self.url)
         path = raw_path.decode("ascii")
+        headers = self.headers
+        seen = dict(headers)
+        if b"expect" in seen:
+            self.expect_100_continue = any(_expects(name, value) for name, value in headers)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -129,58 +130,61 @@ class DeadlineProtocol(HttpToolsProtocol):
             "client": self.client,
             "scheme": self.scheme,
             "root_path": self.root_path,
-            "headers": self.headers,
+            "headers": headers,
             "state": self.app_state.copy(),
             "method": parser.get_method().decode("ascii"),
             "path": self.root_path + (unquote(path) if "%" in path else path),
-            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "raw_path": self.root_path.encode("ascii") + raw_path if self.root_path else raw_path,
             "query_string": query,
             # At most so many, because other things may have come with it.
             "g4f.head_bytes": head_bytes,
         }
+        if len(seen) == len(headers):
+            # By name, where none came twice.
+            scope["g4f.headers"] = seen
         self.scope = scope  # type: ignore[assignment]
-        if self._is_upgraded():
+        self._upgraded = self.ws_protocol_class is not None and parser.should_upgrade() and self._should_upgrade()
+        if self._upgraded:
             return
         before = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive() and not draining.closing
         cycle = Cycle(self, scope, keep_alive=keep_alive, expect_100_continue=self.expect_100_continue)
-        scope["g4f.connection"] = self.cycle = cycle
+        self.cycle = cycle  # type: ignore[assignment]  # it does what uvicorn asks of one
+        scope["g4f.connection"] = cycle
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:
             # Sent before the answer to the last one.
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+            self.pipeline.appendleft((cycle, self.app))  # type: ignore[arg-type]
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        # It leaves the set by itself. A name that is given need not be made.
+        cycle.task = task = self.loop.create_task(cycle.run(app), name="request")
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    def _is_upgraded(self) -> bool:
-        return self.ws_protocol_class is not None and self.parser.should_upgrade() and self._should_upgrade()
 
     def on_body(self, body: bytes) -> None:
-        cycle = self.cycle
-        if cycle.response_complete or self._is_upgraded():
+        cycle: Cycle = self.cycle  # type: ignore[assignment]
+        if self._upgraded or cycle.response_complete:
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
-        cycle.message_event.set()
+        cycle.set()
 
     def on_message_complete(self) -> None:
-        cycle = self.cycle
-        if cycle.response_complete or self._is_upgraded():
+        cycle: Cycle = self.cycle  # type: ignore[assignment]
+        if self._upgraded or cycle.response_complete:
             return
         cycle.more_body = False
-        cycle.message_event.set()
+        cycle.set()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
@@ -215,7 +219,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._stop_idling()
         super().connection_lost(exc)
-        left, self._left = self._left, None
+        left, self.left = self.left, None
         if left is not None:
             left()
 
@@ -250,14 +254,6 @@ class DeadlineProtocol(HttpToolsProtocol):
             fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
         return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
-    def watch(self, left: Callable[[], None] | None) -> None:
-        self._left = left
-        if left is not None:
-            # A large body may have stopped the reading, and an end that is not read is not noticed.
-            self.flow.resume_reading()
-            if self.transport.is_closing():
-                left()
-
     def drain(self, seconds: float) -> None:
         """Ends the connection with its next answer that can still say so, or after so many idle seconds.
 
@@ -282,6 +278,10 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _overdue(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
+
+
+def _expects(name: bytes, value: bytes) -> bool:
+    return name == b"expect" and value.lower() == b"100-continue"
 
 
 def _split_url(url: bytes) -> tuple[bytes, bytes]:

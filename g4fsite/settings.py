@@ -87,9 +87,12 @@ CORS_EXPOSE_HEADERS = [
     "openai-processing-ms",
     "x-gateway-attempts",
     "x-gateway-cache",
+    "idempotent-replayed",
     "age",
     "retry-after",
     "retry-after-ms",
+    "x-conversation-id",
+    "x-message-id",
     "x-should-retry",
     "x-ratelimit-limit-requests",
     "x-ratelimit-remaining-requests",
@@ -97,12 +100,15 @@ CORS_EXPOSE_HEADERS = [
     "x-ratelimit-limit-tokens",
     "x-ratelimit-remaining-tokens",
     "x-ratelimit-reset-tokens",
+    "x-ratelimit-limit-streams",
+    "x-ratelimit-remaining-streams",
 ]
 CORS_ALLOW_HEADERS = [
     "accept",
     "authorization",
     "content-type",
     "g4f-api-key",
+    "idempotency-key",
     "x-api-key",
     "x-requested-with",
     "x-stainless-arch",
@@ -121,6 +127,7 @@ CORS_ALLOW_HEADERS = [
     "anthropic-beta",
     "anthropic-version",
     "anthropic-dangerous-direct-browser-access",
+    "last-event-id",
     "user-agent",
 ]
 CORS_PREFLIGHT_MAX_AGE = 600
@@ -135,6 +142,7 @@ DRAIN_SECONDS = env_int("DRAIN_SECONDS", 2)
 STOP_GRACE_SECONDS = env_int("STOP_GRACE_SECONDS", 30)
 ANONYMOUS_ACCESS = env_bool("ANONYMOUS_ACCESS")
 GUI = env_bool("G4F_GUI", True)
+CLIENT_REPORTS = env_bool("CLIENT_REPORTS")
 
 # Providers.
 DEFAULT_PROVIDER = env_str("G4F_PROVIDER")
@@ -161,12 +169,44 @@ FETCH_MAX_BYTES = env_int("FETCH_MAX_BYTES", 25 * 1024 * 1024, low=1024)
 FETCH_SECONDS = env_int("FETCH_SECONDS", 20, low=1)
 FETCH_PRIVATE_HOSTS = frozenset(host.lower() for host in env_list("FETCH_PRIVATE_HOSTS"))
 
+
+def _web_search() -> str:
+    engine = env_choice("WEB_SEARCH", "", ("", "searxng", "ddgs"))
+    if engine == "searxng" and not re.fullmatch(r"https?://[^/@\s?#]+(/[^@\s?#]*)?", SEARXNG_URL):
+        raise ImproperlyConfigured("WEB_SEARCH=searxng needs SEARXNG_URL, such as https://search.example.com.")
+    if engine == "ddgs" and find_spec("ddgs") is None:
+        raise ImproperlyConfigured('WEB_SEARCH=ddgs needs a library. Install it with `make run EXTRAS="search"`.')
+    return engine
+
+
+# Searching the web for chats that ask for it.
+SEARXNG_URL = env_str("SEARXNG_URL").rstrip("/")
+WEB_SEARCH = _web_search()
+WEB_SEARCH_RESULTS = env_int("WEB_SEARCH_RESULTS", 5, low=1, high=20)
+
 # Documents that are read as text.
 DOCUMENTS_PYTHON = env_str("DOCUMENTS_PYTHON")
 DOCUMENTS_UNCONFINED = env_bool("DOCUMENTS_UNCONFINED")
 
+# Recordings in buckets that are written down.
+TRANSCRIPTION_MODEL = env_str("TRANSCRIPTION_MODEL")
+
+# Answers in conversations.
+GENERATION_SECONDS = env_int("GENERATION_SECONDS", 600, low=1)
+SMALL_MODEL = env_str("SMALL_MODEL")
+
 # What is kept, and for how long.
 RESPONSES_RETENTION_DAYS = env_int("RESPONSES_RETENTION_DAYS", 30)
+CONVERSATIONS_BIN_DAYS = env_int("CONVERSATIONS_BIN_DAYS", 30)
+
+# Chats that are shared.
+SHARE_MAX_BYTES = env_int("SHARE_MAX_BYTES", 2 * 1024 * 1024, low=1024)
+SHARES_PER_USER = env_int("SHARES_PER_USER", 500)
+
+# What is remembered of users.
+MEMORY_ITEMS = env_int("MEMORY_ITEMS", 1000)
+MEMORY_EMBEDDING_MODEL = env_str("MEMORY_EMBEDDING_MODEL")
+MEMORY_MODEL = env_str("MEMORY_MODEL")
 
 # Files that are kept.
 MAX_FILE_BYTES = env_int("MAX_FILE_BYTES", 25 * 1024 * 1024, low=1024)
@@ -434,6 +474,7 @@ REST_FRAMEWORK = {
         "gateway.authentication.AnonymousAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["gateway.authentication.IsCaller"],
+    "DEFAULT_THROTTLE_CLASSES": ["gateway.surfaces.throttle.RequestLimits"],
     "DEFAULT_RENDERER_CLASSES": ["gateway.surfaces.drf.OrjsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["gateway.surfaces.drf.OrjsonParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "gateway.surfaces.drf.JsonAlways",

@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         return True
 
     def _is_idle(self) -> bool:
-        return not self.server_state.connections and not self.server_state.tasks
+        return not self.server_state.connections and not self.server_state.tasks and not draining.others()
 
     def _drain_connections(self, seconds: float) -> None:
         for connection in list(self.server_state.connections):

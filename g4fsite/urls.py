@@ -11,8 +11,12 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
+from conversations.memory.urls import urlpatterns as memory_urlpatterns
+from conversations.shares.urls import urlpatterns as shares_urlpatterns
+from conversations.surface.urls import urlpatterns as conversations_urlpatterns
 from g4fsite import health
 from g4fsite.setup import SetupView
+from gateway.surfaces.backend.urls import urlpatterns as backend_urlpatterns
 from gateway.surfaces.openai.urls import urlpatterns as openai_urlpatterns
 from gateway.surfaces.responses.urls import urlpatterns as responses_urlpatterns
 from media.urls import urlpatterns as media_urlpatterns
@@ -39,6 +43,10 @@ urlpatterns = [
     *([path("", include("conversations.urls"))] if settings.GUI else [path("", no_gui)]),
     *media_urlpatterns,
     # Before those that end in "unknown URL".
+    *conversations_urlpatterns,
     *responses_urlpatterns,
+    *backend_urlpatterns,
+    *memory_urlpatterns,
+    *shares_urlpatterns,
     *openai_urlpatterns,
 ]
