@@ -68,6 +68,8 @@ def django_db_modify_db_settings() -> None:
     database = settings.DATABASES["default"]
     if database["ENGINE"] == "django.db.backends.postgresql":
         database.setdefault("TEST", {})["NAME"] = f"test_g4fsite_{os.getpid()}"
+        # Threads of tests end with connections that they never gave back; a server's own do not.
+        database["OPTIONS"]["pool"]["max_size"] = 40
 
 
 @pytest.fixture(scope="session")

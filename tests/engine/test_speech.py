@@ -18,6 +18,7 @@ from gateway.presets import preset_named
 from gateway.usage import writer
 from tests.support import services
 from tests.support.gateway import LiveGateway
+from tests.support.node import run
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -191,3 +192,39 @@ def test_many_at_once_are_all_served(spoken: LiveGateway) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda number: len(say(spoken, f"Number {number}.", "pcm")), range(8)))
     assert all(size > 10_000 for size in found)
+
+
+def translated(gateway: LiveGateway, sound: bytes, **more: Any) -> Any:
+    return gateway.client().audio.translations.create(model="pocketsphinx", file=("a", sound), **more)
+
+
+def test_what_is_english_already_is_its_own_translation(spoken: LiveGateway) -> None:
+    sound = say(spoken, SENTENCES[0])
+    assert alike(SENTENCES[0], translated(spoken, sound).text) >= 0.7
+    verbose = translated(spoken, sound, response_format="verbose_json", extra_body={"language": "en"})
+    assert alike(SENTENCES[0], verbose.text) >= 0.7
+    assert verbose.segments
+    assert verbose.model_extra["task"] == "translate"
+    assert str(translated(spoken, sound, response_format="srt")).startswith("1\n00:00:0")
+
+
+def test_another_language_is_not_translated_and_said_so(spoken: LiveGateway) -> None:
+    german = say(spoken, "Guten Morgen, wie geht es Ihnen?", extra_body={"language": "de"})
+    with pytest.raises(openai.BadRequestError) as caught:
+        translated(spoken, german, extra_body={"language": "de"})
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "language")
+    assert "translates nothing" in caught.value.message
+
+
+@pytest.mark.node
+@pytest.mark.timeout(120)
+def test_the_client_for_node_speaks_and_is_heard(spoken: LiveGateway) -> None:
+    services.require("node")
+    where = {
+        "SPEAKS": "espeak-ng",
+        "HEARS": "pocketsphinx",
+        "LOCAL": "1",
+        "SOUND_TYPE": "audio/wav",
+        "SOUND_HEAD": "RIFF",
+    }
+    assert run(spoken, [], "modalities.test.mjs", **where) == 4

@@ -15,7 +15,7 @@ from collections import Counter
 from tests.faults.cases import script
 from tests.faults.catalogue import answer
 from tests.faults.proxy import Proxy
-from tests.support.answers import Answer, echo, reply_json
+from tests.support.answers import Answer, echo, model_list, reply_json
 from tests.support.provider import Recorded, ScriptedProvider
 
 
@@ -31,6 +31,9 @@ class FaultyProvider(ScriptedProvider):
         self.requests.clear()
         if request.path == "/seen":
             return reply_json(self.seen)
+        if request.method == "GET":
+            # Probes ask whether it is back.
+            return model_list(self.models)
         body = request.json
         found = script(body["messages"][-1]["content"])
         if found is None:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.db.models import Q
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from gateway.admin import usage
 from gateway.models import ApiKey, Price, Provider, ProviderModel, UsageEvent
+from gateway.models.usage import not_ok
 from tests.people import person
 
 pytestmark = pytest.mark.django_db
@@ -110,6 +112,17 @@ def test_rows_outlive_what_they_speak_of(admin: Client) -> None:
     assert shown(admin) == 1
     assert admin.get(f"{LIST}{row.pk}/change/").status_code == 200
     UsageEvent.objects.all().delete()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL reads a small table whole")
+@pytest.mark.parametrize(
+    "wanted",
+    [Q(user=1), Q(api_key=1), Q(provider=1), *(not_ok(status) for status in ("error", "cancelled", "interrupted"))],
+)
+def test_newest_rows_are_found_by_an_index(wanted: Q, db: None) -> None:
+    plan = UsageEvent.objects.filter(wanted).order_by("-id")[:50].explain()
+    assert "USING INDEX" in plan, plan
+    assert "TEMP B-TREE" not in plan, plan
 
 
 def test_its_cost_does_not_grow_with_the_table(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:

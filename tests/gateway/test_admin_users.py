@@ -85,7 +85,7 @@ def test_limits_are_on_a_users_page_and_stay_untouched_without_the_permission(
     client: Client, charlie: User, dora: User, alice: User
 ) -> None:
     change = f"{LIST}{alice.pk}/change/"
-    numbers = {"limits-0-user": str(alice.pk), "limits-0-requests_per_minute": "60"}
+    numbers = {"limits-0-user": str(alice.pk), "limits-0-requests_per_minute": "60", "limits-0-max_streams": "4"}
     assert "limits-0" not in client.get(change).content.decode()
     client.post(change, given("alice", **numbers))
     assert not UserLimits.objects.exists()
@@ -97,7 +97,7 @@ def test_limits_are_on_a_users_page_and_stay_untouched_without_the_permission(
     before = ConfigVersion.current()
     assert client.post(change, given("alice", **numbers)).status_code == 302
     row = UserLimits.objects.get(user=alice)
-    assert (row.requests_per_minute, row.tokens_per_minute) == (60, None)
+    assert (row.requests_per_minute, row.tokens_per_minute, row.max_streams) == (60, None, 4)
     assert ConfigVersion.current() > before
     wrong = client.post(change, given("alice", **numbers | {"limits-0-requests_per_minute": "0"}))
     assert (wrong.status_code, "errorlist" in wrong.content.decode()) == (200, True)

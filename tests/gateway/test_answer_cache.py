@@ -336,7 +336,7 @@ def test_a_hit_is_booked_and_costs_nothing(ready: LiveGateway, key: str) -> None
     for stream in (False, False, True, True):
         ask(ready, key, stream=stream)
     writer.flush()
-    rows = list(UsageEvent.objects.order_by("id"))
+    rows = list(UsageEvent.objects.order_by("created_at"))
     assert [row.status for row in rows] == ["ok"] * 4
     assert [row.prompt_tokens for row in rows] == [7, 0, rows[2].prompt_tokens, 0]
     for row in (rows[1], rows[3]):

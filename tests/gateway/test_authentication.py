@@ -29,6 +29,8 @@ PUBLIC = {
     "admin", "version", "metrics", "setup/<str:token>/", "", "admin/login/", "admin/logout/", "admin/jsi18n/",
     "accounts/login/", "accounts/logout/", "accounts/signup/", "accounts/inactive/", "accounts/confirm-email/",
     "accounts/password/reset/", "accounts/password/reset/done/", "accounts/password/reset/key/done/",
+    # A shared chat is for whoever has its address.
+    r"backend-api/v2/chat/(?P<share_id>[^/]+)/?\Z", "chat/share/<str:share_id>",
 }  # fmt: skip
 
 
@@ -199,6 +201,7 @@ def filled(route: str) -> str:
 
     path = re.sub(r"\(\?P<uidb36>.*?\)-\(\?P<key>.*?\)", "1-abc", route)
     path = re.sub(r"\(\?P<\w+>[^)]*\)", "x", path)
+    path = re.sub(r"<uuid:\w+>", "00000000-0000-4000-8000-000000000000", path)
     path = re.sub(r"<(?:int:)?\w*id>", "1", path)
     path = re.sub(r"<[^>]+>", "x", path)
     for piece in ("(?:v1|api|backend-api)(?:/.*)?", "\\Z", "/?", "$", "^"):

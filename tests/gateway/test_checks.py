@@ -131,10 +131,12 @@ def test_a_database_without_tables_or_columns_is_no_fault(monkeypatch):
             editor.execute("ALTER TABLE gateway_provider RENAME COLUMN adapter_before TO adapter")
 
 
-@pytest.mark.parametrize("where", ["key", "user"])
+@pytest.mark.parametrize("where", ["key", "user", "streams"])
 def test_limits_that_several_workers_cannot_count_together(settings, alice, where):
     if where == "key":
         ApiKey.make(alice, "limited", tokens_per_minute=5)
+    elif where == "streams":
+        ApiKey.make(alice, "limited", max_streams=5)
     else:
         UserLimits.objects.create(user=alice, requests_per_minute=5)
     settings.WORKERS, settings.REDIS_URL = 2, ""
@@ -146,7 +148,7 @@ def test_limits_that_several_workers_cannot_count_together(settings, alice, wher
 
 
 def test_several_workers_without_limits_are_fine(settings, alice):
-    ApiKey.make(alice, "free", max_streams=3)
+    ApiKey.make(alice, "free", max_streams=0)
     UserLimits.objects.create(user=alice)
     settings.WORKERS, settings.REDIS_URL = 2, ""
     assert "gateway.W005" not in found()

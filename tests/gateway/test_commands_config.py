@@ -30,6 +30,7 @@ providers:
         upstream: org/big
         context_length: 8192
         requests_per_minute: 60
+        max_streams: 4
 aliases:
   - name: default
     targets: [Local/small, Local/big]

@@ -92,7 +92,7 @@ class TestAdd:
         assert data["models"][0] | {"context_length": 0} == {
             "id": "a", "upstream": "up/a", "enabled": True,
             "flags": {"vision": True, "tools": False, "emulate_tools": True}, "context_length": 0,
-            "requests_per_minute": None, "tokens_per_minute": None,
+            "requests_per_minute": None, "tokens_per_minute": None, "max_streams": None,
         }  # fmt: skip
         assert data["completions"] is True
         assert data["models"][1]["id"] == "llama3.1:8b"

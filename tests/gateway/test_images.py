@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import openai
 import pytest
 
 from gateway.models import Price, ProviderModel, UsageEvent
@@ -477,3 +478,15 @@ def test_a_picture_kept_twice_is_one_content_and_two_files(gateway: LiveGateway,
     first, second = StoredFile.objects.all()
     assert first.blob_id == second.blob_id
     assert opened(RED).size == (first.width, first.height)
+
+
+def test_variations_are_no_route_and_the_clients_are_told(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    """OpenAI had them for dall-e-2 alone; docs/fields.md says what to do instead."""
+    gateway.add_provider(provider, "m")
+    with pytest.raises(openai.NotFoundError) as caught:
+        gateway.client().images.create_variation(image=RED, model="m")
+    assert caught.value.code == "unknown_url"
+    assert "POST /v1/images/edits" in caught.value.message
+    missing = gateway.http.post("/api/scripted/images/variations", headers=gateway.auth(), files={"image": RED})
+    assert (missing.status_code, check_error(missing.json())["code"]) == (404, "unknown_url")
+    assert provider.requests == []

@@ -374,3 +374,11 @@ def test_what_is_used_reaches_redis_when_the_answer_has_ended(
     while server.used(name) != 10:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_files_count_in_redis_too(ready: LiveGateway, server: RedisServer, alice: User) -> None:
+    headers = ready.auth(ready.make_key(alice, requests_per_minute=2))
+    found = [ready.http.get("/search/fox", headers=headers).status_code for _ in range(3)]
+    assert found == [404, 404, 429]
+    with redis.from_url(server.url) as client:
+        assert len(client.keys()) == 1

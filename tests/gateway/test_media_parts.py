@@ -23,7 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 PIXEL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
 BLIND, DEAF = {"public_id": "m", "vision": False}, {"public_id": "m", "audio": False}
 PICTURE = {"type": "image_url", "image_url": {"url": PIXEL}}
-SOUND = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+SOUND = {"type": "input_audio", "input_audio": {"data": "UklGRiQAAABXQVZFZm10IA==", "format": "wav"}}
 SURFACES = ("chat", "stream", "responses", "messages")
 
 
@@ -186,6 +186,55 @@ def test_anthropics_client_at_an_anthropic_provider(
         assert document["source"]["media_type"] == "application/pdf"
         assert base64.b64decode(document["source"]["data"]) == pdf
         assert own == messages[2]["content"][2]
+
+
+@pytest.mark.parametrize("adapter", ["openai_chat", "anthropic", "openai_responses", "ollama", "gemini"])
+@pytest.mark.parametrize("surface", SURFACES)
+def test_data_that_is_no_picture_reaches_nobody(
+    gateway: LiveGateway, provider: ScriptedProvider, surface: str, adapter: str
+) -> None:
+    gateway.add_provider(provider, "m", adapter=adapter)
+    page = base64.b64encode(b"<html>no picture</html>" * 20).decode()
+    found = ask(gateway, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{page}"}}, surface=surface)
+    assert found.status_code == 400
+    error = found.json()["error"]
+    assert "'messages[0].content[1].image_url.url': text/plain is not accepted here." in error["message"]
+    if surface != "messages":
+        assert (error["code"], error["param"]) == ("invalid_image_url", "messages[0].content[1].image_url.url")
+    assert provider.requests == []
+
+
+@pytest.mark.parametrize("adapter", ["openai_chat", "anthropic", "openai_responses"])
+@pytest.mark.parametrize("surface", SURFACES)
+def test_a_picture_goes_under_the_type_of_its_bytes(
+    gateway: LiveGateway, provider: ScriptedProvider, surface: str, adapter: str
+) -> None:
+    gateway.add_provider(provider, "m", adapter=adapter)
+    data = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(200)).decode()
+    # `_block` says image/png as well.
+    ask(gateway, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}, surface=surface)
+    said = shown(provider)
+    if adapter == "anthropic":
+        assert said == {"type": "base64", "media_type": "image/jpeg", "data": data}
+    else:
+        assert (said if isinstance(said, str) else said["url"]) == f"data:image/jpeg;base64,{data}"
+
+
+def test_a_picture_in_a_result_keeps_its_place_under_its_type(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    gateway.add_provider(provider, "m", adapter="anthropic")
+    provider.enqueue(anthropic_answers.said("text"))
+    data = base64.b64encode(b"GIF89a" + bytes(99)).decode()
+    image: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    messages: Any = [
+        {"role": "user", "content": "look"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "see", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [image]}]},
+    ]
+    anthropic.Anthropic(api_key=gateway.key, base_url=gateway.url, max_retries=0).messages.create(
+        model="m", max_tokens=9, messages=messages
+    )
+    (result,) = provider.requests[0].json["messages"][2]["content"]
+    assert result["content"] == [{**image, "source": {**image["source"], "media_type": "image/gif"}}]
 
 
 @pytest.mark.parametrize("adapter", ["openai_chat", "anthropic", "openai_responses"])

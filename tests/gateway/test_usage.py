@@ -26,7 +26,7 @@ from g4fsite import server
 from gateway.events import Usage
 from gateway.models import ApiKey, Price, ProviderModel, UsageEvent
 from gateway.targets import PricePolicy
-from gateway.usage import UsageWriter, _naive_text, cost_of, writer
+from gateway.usage import UsageWriter, _naive_text, cost_of, insert, writer
 from tests.support import answers
 from tests.support.gateway import GatewayProcess, LiveGateway
 from tests.support.provider import ScriptedProvider
@@ -269,6 +269,25 @@ def test_a_row_that_cannot_be_written_is_left_out_alone(
     assert UsageEvent.objects.filter(request_id="req_good").exists()
     assert UsageEvent.objects.count() == 2
     assert "req_bad cannot be written" in caplog.text
+
+
+def test_rows_of_other_versions_fit_the_table(gateway: LiveGateway) -> None:
+    least = {"created_at": time.time(), "status": "ok", "surface": "x", "model": "m"}
+    newer = {**least, "provider_name": "P", "estimated": True, "prompt_tokens": 5, "unheard_of": 1}
+    insert([{**least, "request_id": "req_older"}, {**newer, "request_id": "req_newer"}])
+    older, newest = (UsageEvent.objects.get(request_id=name) for name in ("req_older", "req_newer"))
+    assert (older.provider_name, older.stream, older.attempts, older.prompt_tokens) == ("", False, [], None)
+    assert (newest.provider_name, newest.estimated, newest.prompt_tokens) == ("P", True, 5)
+
+
+def test_rows_that_know_different_things_are_written_together(gateway: LiveGateway) -> None:
+    columns = {str(field.column): field.get_default() for field in UsageEvent._meta.concrete_fields}
+    del columns["id"], columns["cached_tokens"]
+    plain = {**columns, "created_at": time.time(), "status": "ok", "stream": True}
+    known: tuple[dict[str, Any], ...] = ({}, {"cached_tokens": 3}, {}, {"cached_tokens": 4, "cost": 7})
+    insert([{**plain, "request_id": f"req_{number}", **more} for number, more in enumerate(known)])
+    rows = UsageEvent.objects.order_by("request_id").values_list("cached_tokens", "cost", "stream")
+    assert list(rows) == [(None, None, True), (3, None, True), (None, None, True), (4, 7, True)]
 
 
 TIMES = [0.0, 1763760000.0, 1763760000.5, 1763759999.9999998, 1763760000.1234567, 1763764199.000001]

@@ -26,7 +26,7 @@ from gateway.usage import UsageWriter
 def carrier(transactional_db: None, tmp_path: Path) -> Iterator[UsageWriter]:
     """A writer with a journal of its own and without its thread."""
     made = UsageWriter()
-    made._spool = Spool(tmp_path)
+    made.journal = Spool(tmp_path)
     yield made
     made.stop()
 

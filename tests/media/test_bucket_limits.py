@@ -15,10 +15,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 
 from gateway.live import answers as live_answers
-from gateway.models import ApiKey
-from media.models import Bucket
+from gateway.models import ApiKey, UserLimits
+from media import links
+from media.models import Bucket, StoredFile
+from tests.media.conftest import picture
+from tests.people import PASSWORD
 from tests.support.gateway import LiveGateway, raw_request
 from tests.support.provider import ScriptedProvider
 
@@ -107,6 +111,34 @@ def test_the_limit_of_a_key_counts_what_is_done_with_buckets(gateway: LiveGatewa
         assert answer.status_code == 200
         left.append(answer.headers["x-ratelimit-remaining-requests"])
     assert left == ["3", "2", "1", "0"]
+
+
+@pytest.mark.parametrize("path", ["/files/b/media/c.png", "/files/b/thumbnail/c.png", "/search/png", "/media/{}"])
+def test_media_thumbnails_and_searches_count_as_well(gateway: LiveGateway, alice: User, path: str) -> None:
+    put(gateway, gateway.make_key(alice, "free"), "c.png", picture())
+    stored = StoredFile.objects.get()
+    path = path.format(stored.name)
+    two = gateway.auth(gateway.make_key(alice, "two", requests_per_minute=2))
+    left = [gateway.http.get(path, headers=two) for _ in range(2)]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in left] == ["1", "0"]
+    assert all(answer.status_code in (200, 302) for answer in left)
+    refused(gateway.http.get(path, headers=two))
+    # Nothing was asked of others, and whoever holds a signed address is nobody.
+    assert gateway.http.get(path, headers=gateway.auth(gateway.make_key(alice, "three"))).status_code in (200, 302)
+    assert gateway.http.get(links.signed_url(stored, "")).status_code == 200
+
+
+def test_a_users_limit_counts_what_all_their_keys_and_pages_ask_for(gateway: LiveGateway, alice: User) -> None:
+    put(gateway, gateway.make_key(alice, "free"), "c.png", picture())
+    UserLimits.objects.create(user=alice, requests_per_minute=2)
+    gateway.reload()
+    client = Client()
+    assert client.login(username=alice.username, password=PASSWORD)
+    cookie = {"cookie": f"sessionid={client.cookies['sessionid'].value}"}
+    path = "/files/b/media/c.png"
+    assert gateway.http.get(path, headers=cookie).status_code == 200
+    assert gateway.http.get(path, headers=gateway.auth(gateway.make_key(alice, "other"))).status_code == 200
+    refused(gateway.http.get(path, headers=cookie))
 
 
 def test_a_key_that_is_revoked_gets_no_further_events(gateway: LiveGateway, alice: User, site: Site) -> None:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from django.core.files.storage import default_storage
 from django.db import OperationalError
+from PIL import Image
 
 from media import buckets, downloads
 from media.convert import run
@@ -26,6 +28,7 @@ from tests.support import documents
 from tests.support.converting import PYTHON
 from tests.support.documents import WORD
 from tests.support.gateway import LiveGateway
+from tests.support.sounds import wav
 
 BASE = "/backend-api/v2/files"
 pytestmark = pytest.mark.usefixtures("_own_folder")
@@ -103,6 +106,7 @@ def test_files_go_in_and_their_text_comes_out(ann: Person) -> None:
     }
     table = "| x | y |\n| --- | --- |\n| 1 | 2 |"
     whole = f"<!-- File: a.txt -->\none\n<-- End -->\n\n<!-- File: b.csv.md -->\n{table}\n<-- End -->\n\n"
+    whole += "<!-- File: c.png.md -->\nFormat: PNG\nSize: 20 x 10\n<-- End -->\n\n"
     for _ in range(2):
         assert ann.text("my-bucket") == whole
     frames = ann.frames("my-bucket")
@@ -124,9 +128,9 @@ def test_accept_asks_for_the_stream_too(ann: Person) -> None:
     assert head.headers["cache-control"] == "no-store"
 
 
-def test_files_of_fifteen_types(ann: Person, settings: Any) -> None:
+def test_files_of_eighteen_types(ann: Person, settings: Any) -> None:
     files = {**documents.simple(), **documents.heavy()}
-    assert len(files) == 15
+    assert len(files) == 18
     if not os.access(settings.DOCUMENTS_PYTHON, os.X_OK):
         files = documents.simple()
     answer = ann.put("b", *files.items())
@@ -401,10 +405,26 @@ def test_what_was_late_is_read_with_the_bucket(ann: Person, monkeypatch: pytest.
     assert ann.frames("b")[-1]["action"] == "done"
 
 
-def test_a_bucket_of_pictures_has_no_text(ann: Person) -> None:
-    ann.put("b", ("c.png", picture()))
+def test_a_picture_says_what_it_is_and_not_where_it_was_taken(ann: Person) -> None:
+    exif = Image.Exif()
+    exif[270], exif[271], exif[306] = "Our\nhouse\x1b", "Acme", "2026:11:20 10:00:00"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[29] = "2026:11:20"
+    ann.put("b", ("c.jpg", picture("JPEG", (30, 20), exif=exif)))
+    words = "Format: JPEG\nSize: 30 x 20\nDescription: Our house\nMake: Acme\nDate: 2026:11:20 10:00:00"
+    assert ann.text("b") == f"<!-- File: c.jpg.md -->\n{words}\n<-- End -->\n\n"
+    assert ann.frames("b")[-2:] == [{"action": "media", "filename": "c.jpg"}, {"action": "done", "size": 124}]
+    assert Image.open(BytesIO(ann.ask("GET", "/files/b/media/c.jpg").content)).getexif() == {}
+    assert usage_of(ann.user.pk)[1] == 1
+    # One that takes the other's place brings its own words.
+    ann.put("b", ("c.jpg", picture("JPEG", (9, 9))))
+    assert ann.text("b") == "<!-- File: c.jpg.md -->\nFormat: JPEG\nSize: 9 x 9\n<-- End -->\n\n"
+
+
+def test_a_bucket_of_sound_has_no_text(ann: Person) -> None:
+    ann.put("b", ("c.wav", wav()))
     assert ann.text("b") == ""
-    assert ann.frames("b") == [{"action": "media", "filename": "c.png"}, {"action": "done", "size": 0}]
+    assert ann.frames("b") == [{"action": "media", "filename": "c.wav"}, {"action": "done", "size": 0}]
 
 
 def test_silence_is_broken(ann: Person, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

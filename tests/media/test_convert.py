@@ -65,6 +65,45 @@ def test_without_the_extra_the_answer_says_what_is_missing(label: str) -> None:
     assert (error.status, "EXTRAS=documents" in error.message) == (415, True)
 
 
+EBCDIC = '<?xml version="1.0" encoding="cp037"?><!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'.encode("cp037")
+REPEATED = """<table:table><table:table-row table:number-rows-repeated="900000">
+<table:table-cell table:number-columns-repeated="900"><text:p>a</text:p></table:table-cell></table:table-row>
+</table:table>
+"""
+TEXT_BODY = """
+<text:tracked-changes><text:p>deleted</text:p></text:tracked-changes>
+<text:h text:outline-level="2">A <text:span>title</text:span></text:h>
+<text:p>One<text:s text:c="3"/>two<text:line-break/>three
+  <text:a xlink:href="https://e.com/">link</text:a><text:a xlink:href="javascript:x()">no link</text:a
+><text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>a note</text:p></text:note-body
+></text:note><office:annotation><d:creator
+ xmlns:d="http://purl.org/dc/elements/1.1/">Ann</d:creator><d:date
+ xmlns:d="http://purl.org/dc/elements/1.1/">2026-11-21</d:date><text:p>a comment</text:p></office:annotation></text:p>
+<text:list><text:list-item><text:p>a</text:p><text:list><text:list-item><text:p>b</text:p></text:list-item></text:list>
+</text:list-item><text:list-item><text:p>c</text:p></text:list-item></text:list>
+<table:table><table:table-row><table:table-cell><text:p>x|y</text:p><text:p>z</text:p></table:table-cell></table:table-row>
+</table:table>
+"""
+TEXT_SAID = (
+    "## A title\n\nOne   two\nthree [link](https://e.com/)no link (a note) (a comment)\n\n"
+    "- a\n  - b\n- c\n\n| x\\|y z |\n| --- |"
+)
+SHEET_BODY = """
+<table:table table:name="Sums">
+<table:table-row table:number-rows-repeated="2"><table:table-cell table:number-columns-repeated="2"><text:p>a</text:p>
+</table:table-cell><table:table-cell table:number-columns-repeated="16000"/></table:table-row>
+<table:table-row table:number-rows-repeated="900000"><table:table-cell/></table:table-row>
+<table:table-row><table:table-cell/><table:table-cell office:value="5"/></table:table-row>
+<table:table-row table:number-rows-repeated="1000000"><table:table-cell/></table:table-row>
+</table:table>
+"""
+SHEET_SAID = "## Sums\n\n| a | a |\n| --- | --- |\n| a | a |\n|  |  |\n|  | 5 |"
+SLIDES_BODY = """
+<draw:page><text:p>one</text:p><text:list><text:list-item><text:p>two</text:p></text:list-item></text:list></draw:page>
+<draw:page><text:p>three</text:p></draw:page>
+"""
+
+
 @pytest.mark.parametrize(
     ("label", "data", "said"),
     [
@@ -83,6 +122,13 @@ def test_without_the_extra_the_answer_says_what_is_missing(label: str) -> None:
         ("a.csv", b"a,b\n1,x|y\n", "| a | b |\n| --- | --- |\n| 1 | x\\|y |"),
         ("a.tsv", b"a\tb\n1\t2\n", "| a | b |\n| --- | --- |\n| 1 | 2 |"),
         ("a.ipynb", documents.notebook("cat"), "# The cat\n\n```python\nprint(1)\n```"),
+        ("a.odt", documents.opendocument("text", TEXT_BODY), TEXT_SAID),
+        ("a.ods", documents.opendocument("spreadsheet", SHEET_BODY), SHEET_SAID),
+        (
+            "a.odp",
+            documents.opendocument("presentation", SLIDES_BODY),
+            "## Slide 1\n\none\n\n- two\n\n## Slide 2\n\nthree",
+        ),
         ("a.txt", "\ufeffÄ".encode("utf-32"), "\ufeffÄ"),
         ("BMI.txt", b"BMI is a number", "BMI is a number"),
     ],
@@ -155,6 +201,16 @@ def test_what_is_no_text(data: bytes) -> None:
         ("a.zip", zipped({"a.txt": "x"})[:-30], 422),
         ("a.jar", zipped({"a.txt": "x"}), 415),
         ("a.ipynb", b"{}", 422),
+        ("a.odt", documents.docx(), 422),
+        ("a.odt", zipped({"content.xml": "<a/>"}), 422),
+        ("a.odt", zipped({"content.xml": b"\x9f\x17\xd3 encrypted"}), 422),
+        ("a.odt", documents.odt()[:300], 422),
+        ("a.odt", documents.odt(before="<!DOCTYPE a [<!ENTITY b 'c'>]>"), 422),
+        # A code page in which no search for markup finds any.
+        ("a.odt", zipped({"content.xml": EBCDIC}), 422),
+        ("a.odt", documents.opendocument("text", "<text:span>" * 5000 + "</text:span>" * 5000), 422),
+        ("a.ods", documents.opendocument("spreadsheet", REPEATED), 422),
+        ("a.docx", documents.odt(), 422),
         ("a.ipynb", b"[" * 100_000, 422),
         ("a.mp3", b"ID3\x03" + bytes(99), 415),
         ("a.gz", b"\x1f\x8b\x08" + bytes(50), 415),
@@ -162,6 +218,12 @@ def test_what_is_no_text(data: bytes) -> None:
 )
 def test_what_cannot_be_read_says_so(label: str, data: bytes, status: int) -> None:
     assert refused(data, label).status == status
+
+
+@pytest.mark.parametrize("label", ["a.doc", "a.xls", "a.ppt"])
+def test_old_office_files_say_what_to_do(label: str) -> None:
+    error = refused(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), label)
+    assert (error.status, "save it as docx, xlsx or pptx" in error.message) == (415, True)
 
 
 @needs_documents

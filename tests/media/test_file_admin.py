@@ -44,6 +44,8 @@ def test_files_are_found_and_not_looked_into(admin: Client, photo: StoredFile, a
     assert "/media/" not in page.replace("/admin/media/", "")
     assert photo.blob.path not in page
     assert photo.name not in page
+    # Of what is not shown there is no line either.
+    assert "field-preview" not in page
 
 
 def test_ones_own_pictures_are_shown(admin: Client, charlie: User, picture: Any, photo: StoredFile) -> None:
@@ -55,6 +57,7 @@ def test_ones_own_pictures_are_shown(admin: Client, charlie: User, picture: Any,
     assert shown.status_code == 200
     shown.close()
     assert admin.get(f"/thumbnail/{photo.name}").status_code == 404
+    assert "field-preview" in admin.get(f"{LIST}{own.pk}/change/").content.decode()
 
 
 def test_deleting_takes_the_bytes_along(admin: Client, photo: StoredFile, alice: User, stored_paths: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from io import BytesIO
 from typing import Any
 
@@ -39,6 +40,21 @@ def test_what_the_camera_said_is_gone_and_the_picture_upright(
     assert not image.getexif()
     assert image.size == (made.width, made.height) == ((40, 80) if turned == 6 else (80, 40))
     assert made.content_type == mime_type
+
+
+def test_words_as_large_as_a_file_take_no_memory_of_their_own() -> None:
+    exif, made = Image.Exif(), BytesIO()
+    exif[270] = "a " * 1_000_000
+    Image.new("RGB", (4, 4)).save(made, "PNG", exif=exif)
+    tracemalloc.start()
+    try:
+        note = pictures.note_of(made)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert note == "Format: PNG\nSize: 4 x 4\nDescription: " + "a " * 250
+    # Pillow itself holds the field a few times.
+    assert most < 8 * len(made.getvalue()), most
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])

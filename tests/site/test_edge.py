@@ -410,8 +410,8 @@ def test_an_error_after_the_start_cuts_the_connection() -> None:
         return {"type": "http.request"}
 
     async def run() -> None:
-        response = edge.Response(send, "req_1", edge.Body(receive))
-        response.scope = {"path": "/v1/x", "headers": [], "method": "GET", "g4f.started": 0.0}
+        scope = {"path": "/v1/x", "headers": [], "method": "GET", "g4f.started": 0.0}
+        response = edge.Response(scope, send, "req_1", edge.Body(receive))
         await response.send({"type": "http.response.start", "status": 200, "headers": []})
         with pytest.raises(ConnectionAbortedError):
             await response.error(edge.GatewayError("x"))

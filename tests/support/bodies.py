@@ -40,8 +40,8 @@ WHOLE: dict[str, Any] = {
             "name": "someone",
             "content": [
                 {"type": "text", "text": "What is this?"},
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
-                {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}},
+                {"type": "input_audio", "input_audio": {"data": "UklGRiQAAABXQVZFZm10IA==", "format": "wav"}},
                 {"text": "without a type"},
             ],
         },

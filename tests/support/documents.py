@@ -17,7 +17,8 @@ def zipped(members: Mapping[str, str | bytes]) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
-            archive.writestr(name, data)
+            # The type of a book or document is found without unpacking anything.
+            archive.writestr(name, data, zipfile.ZIP_STORED if name == "mimetype" else None)
     return made.getvalue()
 
 
@@ -132,6 +133,38 @@ def epub(word: str = WORD) -> bytes:
     )
 
 
+def opendocument(kind: str, body: str, before: str = "") -> bytes:
+    """`kind`: text, spreadsheet or presentation."""
+    names = ("office", "text", "table", "drawing:draw")
+    spaces = " ".join(
+        f'xmlns:{name.rpartition(":")[2]}="urn:oasis:names:tc:opendocument:xmlns:{name.partition(":")[0]}:1.0"'
+        for name in names
+    )
+    return zipped(
+        {
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+            "content.xml": f'<?xml version="1.0"?>{before}<office:document-content {spaces} '
+            f'xmlns:xlink="http://www.w3.org/1999/xlink"><office:body><office:{kind}>{body}</office:{kind}></office:body>'
+            "</office:document-content>",
+        }
+    )
+
+
+def odt(word: str = WORD, before: str = "") -> bytes:
+    return opendocument("text", f"<text:p>The {word} swims.</text:p>", before)
+
+
+def ods(word: str = WORD) -> bytes:
+    cell = f"<table:table-cell><text:p>{word}</text:p></table:table-cell>"
+    rows = f'<table:table-row>{cell}<table:table-cell table:number-columns-repeated="16383"/></table:table-row>'
+    rows += '<table:table-row table:number-rows-repeated="1048575"><table:table-cell/></table:table-row>'
+    return opendocument("spreadsheet", f'<table:table table:name="Animals">{rows}</table:table>')
+
+
+def odp(word: str = WORD) -> bytes:
+    return opendocument("presentation", f"<draw:page><text:p>The {word} swims.</text:p></draw:page>")
+
+
 def pdf(word: str = WORD, pages: int = 1, script: str = "") -> bytes:
     """With a cross-reference table, as programs write it."""
     text = f"BT /F1 18 Tf 20 100 Td (The {word} swims.) Tj ET".encode()
@@ -172,6 +205,9 @@ def simple(word: str = WORD) -> dict[str, bytes]:
         "h.ipynb": notebook(word),
         "i.zip": zipped({"x/y.txt": f"The {word} swims."}),
         "j.svg": f'<svg xmlns="http://www.w3.org/2000/svg"><text>{word}</text></svg>'.encode(),
+        "p.odt": odt(word),
+        "q.ods": ods(word),
+        "r.odp": odp(word),
     }
 
 

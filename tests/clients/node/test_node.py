@@ -4,51 +4,24 @@ obliging one of each protocol."""
 from __future__ import annotations
 
 import base64
-import os
-import re
-import subprocess
-from collections.abc import Iterable
-from pathlib import Path
 
 import pytest
 
 from tests.clients import core
 from tests.clients.conftest import Obliged
 from tests.people import person
-from tests.support.answers import Answer, Pause, chunk, error, reply, sse
+from tests.support.answers import Answer, Pause, chunk, error, reply, reply_json, sse
 from tests.support.dialects import PROTOCOLS, embeds
-from tests.support.gateway import GatewayProcess, LiveGateway
+from tests.support.gateway import LiveGateway
+from tests.support.node import run
 from tests.support.pictures import GPT_USAGE, b64, events, images, picture
+from tests.support.protocols import PathProvider
 from tests.support.provider import Recorded, ScriptedProvider
-from tests.support.sounds import MP3, pieces, transcribing, wav
+from tests.support.sounds import MP3, pieces, speaking, transcribing, wav
 from tests.support.tap import Tap, check_all
 
 pytestmark = [pytest.mark.node, pytest.mark.slow, pytest.mark.timeout(120)]
 CLIENT, AI = "client.test.mjs", "ai.test.mjs"
-
-
-def run(gateway: GatewayProcess | LiveGateway, models: Iterable[str], script: str, **environment: str) -> int:
-    """How many tests of a script passed; fails with its report when one did not."""
-    surroundings = {
-        "GATEWAY_URL": gateway.url,
-        "GATEWAY_KEY": gateway.key,
-        "GATEWAY_MODELS": ",".join(models),
-        "PATH": os.environ["PATH"],
-        **environment,
-    }
-    done = subprocess.run(
-        ["node", "--test", "--test-reporter=tap", script],
-        cwd=Path(__file__).parent,
-        env=surroundings,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
-    assert found
-    return int(found[1])
 
 
 def narrow(gateway: LiveGateway) -> dict[str, str]:
@@ -140,3 +113,72 @@ def test_it_makes_and_edits_pictures(gateway: LiveGateway, provider: ScriptedPro
         gateway.add_provider(provider, "draws")
     model = "demo" if where == "demo" else "draws"
     assert run(gateway, [model], "images.test.mjs", **given, **narrow(gateway)) == 5
+
+
+SOUND = base64.b64encode(wav(0.5)).decode()
+GREEN = b64(picture("green", size=(64, 64)))
+
+
+def of_gemini(request: Recorded) -> Answer:
+    """Each of Gemini's models does one thing; the instruction says what is wanted of a recording."""
+    model = request.path.rpartition("/")[2].partition(":")[0]
+    samples = {"mimeType": "audio/L16;rate=24000", "data": b64(bytes(4800))}
+    parts = request.json["contents"][0]["parts"]
+    heard = "Translated." if "in English" in str(parts[-1].get("text")) else "Written down."
+    given = {
+        "draws-up": {"inlineData": {"mimeType": "image/png", "data": b64(picture("red"))}},
+        "tts-up": {"inlineData": samples},
+        "ears-up": {"text": heard},
+    }[model]
+    content = {"role": "model", "parts": [given]}
+    return reply_json({"candidates": [{"content": content, "finishReason": "STOP", "index": 0}]})
+
+
+def test_it_works_over_gemini(gateway: LiveGateway) -> None:
+    with PathProvider(lambda path: path.endswith(":generateContent")) as google:
+        google.enqueue(*[of_gemini] * 20)
+        models = [
+            {"public_id": "draws", "upstream_name": "draws-up", "image": True},
+            {"public_id": "tts", "upstream_name": "tts-up", "audio": True},
+            {"public_id": "ears", "upstream_name": "ears-up", "audio": True},
+        ]
+        gateway.add_provider(google.base_url, *models, name="Gemini", adapter="gemini")
+        passed = run(
+            gateway, [], "modalities.test.mjs", DRAWS="draws", SPEAKS="tts", HEARS="ears", PICTURE=GREEN, SOUND=SOUND,
+            SOUND_TYPE="audio/wav", SOUND_HEAD="RIFF", HEARD="Written down.", TRANSLATED="Translated.",
+        )  # fmt: skip
+        assert passed == 6
+        asked = [request.path.rpartition("/")[2] for request in google.requests]
+        # Two, one, one under the key, one edited; one spoken; two written down and one translated.
+        assert sorted(asked) == sorted(
+            [*["draws-up:generateContent"] * 5, "tts-up:generateContent", *["ears-up:generateContent"] * 3]
+        )
+
+
+def of_pollinations(request: Recorded) -> Answer:
+    if "/images/" in request.path:
+        return images(picture("red"))
+    if request.path.endswith("/audio/speech"):
+        return speaking()
+    heard = "Translated." if request.path.endswith("/translations") else "Written down."
+    return reply_json({"text": heard})
+
+
+def test_it_works_over_pollinations(gateway: LiveGateway) -> None:
+    with PathProvider(lambda path: path.startswith(("/v1/images/", "/v1/audio/"))) as pollinations:
+        pollinations.enqueue(*[of_pollinations] * 20)
+        models = [
+            {"public_id": "draws", "upstream_name": "flux", "image": True},
+            {"public_id": "tts", "upstream_name": "openai-audio"},
+            {"public_id": "ears", "upstream_name": "whisper"},
+        ]
+        gateway.add_provider(pollinations.base_url, *models, name="PollinationsAI", adapter="pollinations")
+        passed = run(
+            gateway, [], "modalities.test.mjs", DRAWS="draws", SPEAKS="tts", HEARS="ears", PICTURE=GREEN, SOUND=SOUND,
+            SOUND_TYPE="audio/mpeg", SOUND_HEAD="ID3", HEARD="Written down.", TRANSLATED="Translated.",
+        )  # fmt: skip
+        assert passed == 6
+        asked = [request.path for request in pollinations.requests]
+        assert [asked.count(f"/v1/{route}") for route in (
+            "images/generations", "images/edits", "audio/speech", "audio/transcriptions", "audio/translations"
+        )] == [4, 1, 1, 2, 1]  # fmt: skip

@@ -357,7 +357,10 @@ def test_a_strict_server_of_openais_protocol_gets_only_its_own_words(
                     "is_error": True,
                     "content": [
                         {"type": "text", "text": "broken"},
-                        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QQ=="}},
+                        {
+                            "type": "image",
+                            "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+                        },
                     ],
                 },
                 {"type": "text", "text": "and now?"},
@@ -396,7 +399,7 @@ def test_a_strict_server_of_openais_protocol_gets_only_its_own_words(
                 "role": "user",
                 "content": [
                     {"type": "text", "text": "What the call toolu_1 gave beside its text:"},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
                     {"type": "text", "text": "and now?"},
                 ],
             },

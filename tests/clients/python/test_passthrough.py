@@ -145,7 +145,7 @@ def test_images_and_other_parts_pass_untouched(client: openai.OpenAI, provider: 
         {"type": "text", "text": "What is this? ☃ \u0000 😀"},
         {"type": "image_url", "image_url": {"url": PIXEL, "detail": "low"}},
         {"type": "image_url", "image_url": {"url": "https://images.example/a.png"}},
-        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+        {"type": "input_audio", "input_audio": {"data": "UklGRiQAAABXQVZFZm10IA==", "format": "wav"}},
         {"type": "file", "file": {"file_id": "file-1"}},
         {"type": "made_up", "anything": [1, 2]},
     ]

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from pytest_django import Settings
 
-from gateway.adapters.inputs import Embedded, embedded, inlined
+from gateway.adapters.inputs import Embedded, embedded, inlined, retyped
 from gateway.chat import ChatRequest
 from gateway.errors import UpstreamRejected
 from gateway.surfaces.openai.parser import parse_chat
@@ -138,6 +138,67 @@ def test_what_is_wrong_names_its_part(part: Any, path: str, text: str) -> None:
     assert error.code == ("invalid_image_url" if part["type"] == "image_url" else "invalid_value")
     assert text in error.message
     assert error.fallback
+
+
+def sound(data: bytes, kind: str) -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": b64(data), "format": kind}}
+
+
+LONG = PNG + bytes(1_000_000)
+MP3 = b"\xff\xfb\x90\x00" + bytes(200)
+
+
+@pytest.mark.parametrize(
+    ("part", "becomes"),
+    [
+        (image(data_url(PNG), detail="low"), None),
+        (image(data_url(LONG)), None),
+        (image("data:image/png;x=y;base64," + b64(PNG)), None),
+        (image(data_url(LONG, "image/jpeg"), detail="low"), image(data_url(LONG), detail="low")),
+        (image(data_url(b"\xff\xd8\xff", "image/jpg")), image(data_url(b"\xff\xd8\xff", "image/jpeg"))),
+        (image("data:;base64," + b64(PNG)), image(data_url(PNG))),
+        (image("data:image/png,%89PNG%0D%0A%1A%0A"), None),
+        (image("https://images.example/a"), None),
+        (image("file-1"), None),
+        (sound(WAV, "wav"), None),
+        (sound(WAV + bytes(500), "mp3"), sound(WAV + bytes(500), "wav")),
+        (sound(MP3, "wav"), sound(MP3, "mp3")),
+        (sound(MP3, "mpeg"), None),
+        (sound(WAV, "a word of the provider's own"), None),
+        (sound(b"\x1a\x45\xdf\xa3webm", "webm"), None),
+        (sound(b"\x00\x01\x02\xf3" * 90, "pcm16"), None),
+        ({"type": "input_audio", "input_audio": {"data": data_url(WAV, "audio/wav"), "format": "wav"}}, None),
+        ({"type": "file", "file": {"file_data": data_url(b"PK\x03\x04")}}, None),
+    ],
+)
+def test_a_look_at_the_beginning_sets_types_right(part: Any, becomes: Any) -> None:
+    chat = asked({"type": "text", "text": "a"}, part)
+    found = retyped(chat)
+    assert (found is chat) is (becomes is None)
+    assert found.body["messages"][1]["content"] == [{"type": "text", "text": "a"}, becomes or part]
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "text"),
+    [
+        (image("data:image/png;base64,%%%"), "image_url.url", "base64"),
+        (image("data:image/png;base64"), "image_url.url", "base64"),
+        (image(f"data:image/png;{'x' * 2000};base64,{b64(PNG)}"), "image_url.url", "base64"),
+        (image(data_url(b"<html>" * 90, "image/png")), "image_url.url", "text/plain"),
+        (image(data_url(b"%PDF-1.7")), "image_url.url", "application/pdf"),
+        (image(data_url(b"MZ\x00\x00" * 90)), "image_url.url", "not accepted"),
+        (image("data:image/png,hello"), "image_url.url", "text/plain"),
+        (sound(PNG, "wav"), "input_audio.data", "image/png"),
+        (sound(b"\x00\x01\x02\xf3" * 90, "wav"), "input_audio.data", "not accepted"),
+        (sound(b"words " * 90, "mp3"), "input_audio.data", "text/plain"),
+        ({"type": "input_audio", "input_audio": {"data": "\u2603", "format": "mp3"}}, "input_audio.data", "base64"),
+    ],
+)
+def test_a_look_at_the_beginning_finds_what_is_neither(part: Any, path: str, text: str) -> None:
+    with pytest.raises(UpstreamRejected) as caught:
+        retyped(asked({"type": "text", "text": "a"}, part))
+    assert caught.value.param == f"messages[1].content[1].{path}"
+    assert text in caught.value.message
 
 
 def test_files_are_bounded_in_number_and_size(settings: Settings) -> None:

@@ -44,7 +44,7 @@ def test_fields_that_steer_us_are_taken_out() -> None:
         user="u",
     )
     assert set(chat.body) == {"messages", "user"}
-    assert set(chat.warnings) == {*IGNORED, "cache"}
+    assert set(chat.warnings) == {*IGNORED, "cache", "web_search"}
 
 
 def test_empty_steering_fields_are_not_worth_a_warning() -> None:
