@@ -110,6 +110,10 @@ def test_growth_and_leaks_compare_the_end_with_the_beginning() -> None:
     last = {"requests": 100_000, "mb": 112.0, "files": 20, "threads": 5, "tasks": 9}
     assert growth([first, last]) == pytest.approx(12)
     assert leaks([first, last]) == 2
+    steady = [{**first, "files": files} for files in (52, 53, 54, 53, 52, 54)]
+    assert leaks(steady) <= 0
+    leaking = [{**first, "threads": threads} for threads in (5, 6, 7, 8, 9, 10)]
+    assert leaks(leaking) == 1
     values = reached(sitting({"target": "ours", "phase": "memory", "err": 0, "samples": [first, last]}))
     assert GOALS["growth"].verdict(values["growth"]) == GOALS["leaks"].verdict(values["leaks"]) == "miss"
 
