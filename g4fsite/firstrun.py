@@ -17,6 +17,7 @@ from django.contrib.staticfiles.finders import get_finders
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
+from g4fsite.models import SetupToken
 from gateway.models import ApiKey, Provider, ProviderModel
 from gateway.models.keys import digest_of
 
@@ -47,6 +48,14 @@ def make_first_admin() -> FirstAdmin | None:
     user = get_user_model().objects.create_superuser("admin", "", password)
     _, key = ApiKey.make(user, "first key")
     return FirstAdmin("admin", password, key)
+
+
+def waiting_admin() -> Any:
+    """The first administrator, while the link that was printed for them has not been used and nobody signed in."""
+    user = first_admin()
+    if user is None or user.last_login or not SetupToken.objects.filter(user=user, used_at=None).exists():
+        return None
+    return user
 
 
 @transaction.atomic

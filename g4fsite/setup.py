@@ -132,7 +132,7 @@ class SetupView(View):
         # Until the configuration knows of a user, the admin answers that there is none.
         with suppress(DatabaseError):
             store.reload()
-        return HttpResponseRedirect(reverse("admin:index"))
+        return HttpResponseRedirect(reverse("setup_provider"))
 
     def _page(self, request: HttpRequest, row: SetupToken, form: PasswordForm) -> HttpResponse:
         return render(request, "setup/setup.html", {"form": form, "person": row.user})

@@ -16,6 +16,7 @@ from conversations.shares.urls import urlpatterns as shares_urlpatterns
 from conversations.surface.urls import urlpatterns as conversations_urlpatterns
 from g4fsite import health
 from g4fsite.setup import SetupView
+from g4fsite.setup_provider import FirstProviderView
 from gateway.surfaces.backend.urls import urlpatterns as backend_urlpatterns
 from gateway.surfaces.openai.urls import urlpatterns as openai_urlpatterns
 from gateway.surfaces.responses.urls import urlpatterns as responses_urlpatterns
@@ -39,6 +40,7 @@ urlpatterns = [
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
+    path("setup/provider/", FirstProviderView.as_view(), name="setup_provider"),
     path("setup/<str:token>/", SetupView.as_view(), name="setup"),
     *([path("", include("conversations.urls"))] if settings.GUI else [path("", no_gui)]),
     *media_urlpatterns,

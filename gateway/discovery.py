@@ -331,6 +331,13 @@ def test_connection(
     return Connection(_since(begun), answered=default_model)
 
 
+def first_answer(endpoint: Endpoint, credential: str, model: str, adapter: str = "") -> Connection:
+    """A real chat of one token with the upstream's `model`. Raises DiscoveryFailed."""
+    begun = time.monotonic()
+    _say_hello(endpoint, credential, dialect_of(adapter), model)
+    return Connection(_since(begun), answered=model)
+
+
 def _since(begun: float) -> int:
     return round((time.monotonic() - begun) * 1000)
 

@@ -204,6 +204,31 @@ def _tested(provider: Provider, label: str, secret: str) -> TestResult:
     return TestResult(label, connection)
 
 
+def first_answer(provider: Provider, most: int = 3) -> tuple[ProviderModel, int]:
+    """The first of its models that chats, and its milliseconds. Really asks: up to `most` models for one token each.
+
+    Raises Refused or DiscoveryFailed, which then is that of the first model.
+    """
+    found = secrets_of(provider)
+    models = list(provider.models.filter(enabled=True).exclude(chat=False).order_by("id"))
+    models.sort(key=lambda row: row.public_id != provider.default_model)
+    if not models:
+        raise Refused(f"{provider.name} lists no model that chats.")
+    first: DiscoveryFailed | None = None
+    for row in models[:most]:
+        try:
+            secret = found[0][1] if found else ""
+            said = discovery.first_answer(endpoint_of(provider), secret, row.upstream_name, provider.adapter)
+        except DiscoveryFailed as failure:
+            first = first or failure
+            if failure.unreachable:
+                break
+        else:
+            return row, said.milliseconds
+    assert first
+    raise first
+
+
 @dataclass(slots=True)
 class SyncReport:
     """Public ids, by what happened to them."""

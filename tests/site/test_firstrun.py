@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
+from django.utils import timezone
 from pytest_django import Settings
 
 from g4fsite import firstrun
@@ -62,12 +63,18 @@ def test_a_key_of_any_form_is_adopted_and_replaced() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_command_prints_secrets_once() -> None:
-    first, second = io.StringIO(), io.StringIO()
+    first, second, third = io.StringIO(), io.StringIO(), io.StringIO()
     call_command("firstrun", stdout=first)
     assert "sk-gw-" in first.getvalue()
     assert "/setup/" in first.getvalue()
     call_command("firstrun", stdout=second)
-    assert second.getvalue() == ""
+    # The link again, and nothing that can be used for longer, until somebody has signed in.
+    assert "/setup/" in second.getvalue()
+    assert "sk-gw-" not in second.getvalue()
+    assert "password" not in second.getvalue()
+    User.objects.update(last_login=timezone.now())
+    call_command("firstrun", stdout=third)
+    assert third.getvalue() == ""
 
 
 @pytest.mark.django_db

@@ -24,7 +24,7 @@ def test_it_makes_the_first_superuser_and_signs_in(client: Client) -> None:
     assert page.status_code == 200
     assert "no-store" in page["Cache-Control"]
     answer = client.post(link, GOOD)
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+    assert (answer.status_code, answer["Location"]) == (302, "/setup/provider/")
     user = User.objects.get()
     assert user.is_superuser
     assert user.is_staff

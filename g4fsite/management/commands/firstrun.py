@@ -14,6 +14,7 @@ from g4fsite.firstrun import (
     first_admin,
     make_first_admin,
     static_files_changed,
+    waiting_admin,
 )
 from g4fsite.setup import make_setup_link
 from gateway.models import Provider
@@ -38,22 +39,28 @@ class Command(BaseCommand):
         if first_admin() is None and not Provider.objects.exists():
             ensure_demo()
         made = make_first_admin()
-        if made is None:
-            return
         host = settings.PUBLIC_URL or f"http://127.0.0.1:{_port()}"
+        if made is None:
+            if user := waiting_admin():
+                self.stdout.write(f"Nobody has signed in yet. {_offer(host, user)}\n{RULE}")
+            return
         self.stdout.write(
             f"{RULE}\n"
-            "First start. These are shown once; write them down:\n\n"
+            f"First start. {_offer(host, first_admin())}\n\n"
+            "These are shown once; write them down:\n\n"
             f"  admin      {host}/admin/   user {made.username}, password {made.password}\n"
-            f"  API key    {made.key}\n"
-            f"  or choose your own password within 15 minutes:\n"
-            f"             {host}{make_setup_link(first_admin())}\n\n"
-            "Try it:\n"
+            f"  API key    {made.key}\n\n"
+            "Or without a browser:\n"
             f"  curl {host}/v1/chat/completions -H 'Authorization: Bearer {made.key}' \\\n"
             "    -H 'Content-Type: application/json' \\\n"
             '    -d \'{"model": "default", "messages": [{"role": "user", "content": "Hello"}]}\'\n'
             f"{RULE}"
         )
+
+
+def _offer(host: str, user: Any) -> str:
+    path = make_setup_link(user)
+    return f"Open this link on this machine within 15 minutes; it leads to your first chat:\n\n  {host}{path}"
 
 
 def _port() -> int:
