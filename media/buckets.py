@@ -6,7 +6,7 @@ Every function here waits for the disk, the database or a conversion: call it fr
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
@@ -93,9 +93,20 @@ def find(owner_id: int, label: str) -> Bucket:
     return found
 
 
+# What else g4f's pages delete by a bucket's address: given the owner and the name, whether there was one. Apps above
+# this one add theirs when they are ready.
+deleted_alike: list[Callable[[int, str], bool]] = []
+
+
 def delete(owner_id: int, label: str) -> None:
-    """With all its files. Raises BucketMissing."""
-    bucket = find(owner_id, label)
+    """With all its files, and with what else has this name. Raises BucketMissing where there is neither."""
+    others = [delete_other(owner_id, label) for delete_other in deleted_alike]
+    try:
+        bucket = find(owner_id, label)
+    except BucketMissing:
+        if any(others):
+            return
+        raise
     with transaction.atomic():
         # As uploads do, so that neither waits for the other's files.
         Bucket.objects.select_for_update().filter(pk=bucket.pk).first()

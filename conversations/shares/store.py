@@ -144,6 +144,16 @@ def revoke(row: SharedChat) -> None:
     row.save()
 
 
+def revoke_named(owner_id: int, share_id: str) -> bool:
+    """Revokes the owner's share of that id; whether there was one."""
+    found = None
+    if SHARE_ID.match(share_id):
+        found = SharedChat.objects.filter(pk=share_id, owner_id=owner_id, revoked_at=None).first()
+    if found is not None:
+        revoke(found)
+    return found is not None
+
+
 @transaction.atomic
 def copy(row: SharedChat, body: Body, owner_id: int) -> Conversation:
     """The shared messages as a conversation of somebody's own. `body` is the row's."""
