@@ -39,7 +39,7 @@ LIBRARIES = {
 HIGHLIGHT = f"{VENDOR}/highlightjs-cdn-assets-11.12.0"
 # What the first paint needs; the rest is fetched when it is used.
 FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-core")
-LATER = ("dialogs", "markdown", "mathrules", "blocks", "highlight", "math", "theme")
+LATER = ("dialogs", "markdown", "mathrules", "blocks", "highlight", "math", "sse", "upload", "viewer")
 
 
 @cache
@@ -58,16 +58,12 @@ def import_map() -> dict[str, dict[str, str]]:
     """Plain names, and the addresses that relative imports resolve to, to where the files are."""
     named = {name: static(path) for name, path in LIBRARIES.items()}
     coloured = {f"highlight/{name}": static(f"{HIGHLIGHT}/{name}.js") for name in ("core", *languages())}
-    relative = {
-        f"{settings.STATIC_URL}{MODULES}/{name}.js": static(f"{MODULES}/{name}.js")
-        for name in modules()
-        if name != "theme"
-    }
+    relative = {f"{settings.STATIC_URL}{MODULES}/{name}.js": static(f"{MODULES}/{name}.js") for name in modules()}
     return {"imports": {**named, **coloured, **relative}}
 
 
 def import_map_element(request: HttpRequest) -> SafeString:
-    """The one thing that stands in the page and is a script to the policy: it has the request's nonce."""
+    """A thing that stands in the page and is a script to the policy: it has the request's nonce."""
     written = json.dumps(import_map()).replace("<", "\\u003c")
     nonce = request.csp_nonce  # type: ignore[attr-defined]
     return format_html('<script type="importmap" nonce="{}">{}</script>', nonce, mark_safe(written))  # noqa: S308 # nosec B308 B703
@@ -79,6 +75,11 @@ def preloaded() -> tuple[str, ...]:
     return (*(static(LIBRARIES[name]) for name in FIRST), *own)
 
 
+def abilities() -> dict[str, Any]:
+    """What the page offers beside words."""
+    return {"fileBytes": settings.MAX_FILE_BYTES}
+
+
 def boot(request: HttpRequest) -> dict[str, Any]:
     """What the scripts have to know before they ask the API."""
     user = request.user
@@ -87,6 +88,7 @@ def boot(request: HttpRequest) -> dict[str, Any]:
         "user": {"id": user.pk, "name": user.get_short_name() or user.get_username()},  # type: ignore[union-attr]
         "csrfCookie": settings.CSRF_COOKIE_NAME,
         "languages": languages(),
+        "can": abilities(),
         "urls": {
             "chat": reverse("chat"),
             "icons": static(f"{MODULES}/icons.svg"),

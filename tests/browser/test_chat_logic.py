@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="install node 2
 
 
 def test_the_pages_logic() -> None:
-    command = ["node", "--test", "--test-reporter=tap", "tests/node/chat.test.mjs"]
+    command = ["node", "--test", "--test-reporter=tap", "tests/node/chat.test.mjs", "tests/node/media.test.mjs"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
     assert found
-    assert int(found[1]) >= 13
+    assert int(found[1]) >= 16

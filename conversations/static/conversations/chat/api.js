@@ -1,7 +1,5 @@
 // The way to the server: JSON requests of the signed-in user, and streams of events.
 
-import { EventReader } from "./sse.js";
-
 /** What the template tells: who is signed in, and where things are. */
 export const page = JSON.parse(document.getElementById("boot")?.textContent || "{}");
 export const ROOT = "/backend-api/v2";
@@ -18,7 +16,7 @@ export class Failure extends Error {
 }
 
 /** The cookie, not the page's copy: signing in again in another tab changes it. */
-function token() {
+export function token() {
   const found = document.cookie.split("; ").find((item) => item.startsWith(`${page.csrfCookie}=`));
   return found ? found.slice(page.csrfCookie.length + 1) : "";
 }
@@ -54,6 +52,9 @@ export async function json(method, path, body) {
   return (await request(method, path, body)).json();
 }
 
+/** What reads streams is fetched with the first of them. */
+export const reader = () => import("./sse.js");
+
 /**
  * The events of a stream, as they come.
  * @param {Response} response
@@ -61,13 +62,14 @@ export async function json(method, path, body) {
  */
 export async function* events(response) {
   if (!response.body) return;
-  const reader = new EventReader();
+  const { EventReader } = await reader();
+  const read = new EventReader();
   const pieces = response.body.pipeThrough(new TextDecoderStream()).getReader();
   try {
     for (;;) {
       const { value, done } = await pieces.read();
       if (done) return;
-      yield* reader.push(value);
+      yield* read.push(value);
     }
   } finally {
     pieces.cancel().catch(() => {});

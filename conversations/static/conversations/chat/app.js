@@ -3,6 +3,7 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { page } from "./api.js";
+import { Viewer } from "./attachments.js";
 import { Composer } from "./composer.js";
 import { Sidebar, newChat, nextTheme, openChat, remove, rename, toggleSidebar } from "./sidebar.js";
 import * as store from "./store.js";
@@ -23,7 +24,7 @@ function App() {
         ${thread.phase.value !== "missing" && html`<${Composer} />`}
       </main>
     </div>
-    <${Menu} /><${Toast} /><${Announcer} /><${OpenDialog} />`;
+    <${Menu} /><${Toast} /><${Announcer} /><${OpenDialog} /><${Viewer} />`;
 }
 
 /** @param {Event} event */
@@ -132,7 +133,7 @@ function key(event) {
   const typing = /** @type {HTMLElement} */ (event.target).closest("input, textarea, select, [contenteditable]");
   const control = event.ctrlKey || event.metaKey;
   const letter = event.key.toLowerCase();
-  const dialogOpen = Boolean(store.dialog.value || menu.value);
+  const dialogOpen = Boolean(store.dialog.value || menu.value || document.querySelector("dialog[open]"));
   if (control && !event.shiftKey && letter === "k") store.dialog.value = "search";
   else if (control && event.shiftKey && letter === "o") newChat();
   else if (control && !event.shiftKey && letter === "b") toggleSidebar();

@@ -2,6 +2,9 @@
 
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { signal, useSignalEffect } from "@preact/signals";
+import { AttachTap, Chips, dragged, isWaiting, pasted, ready, restore, taken } from "./attachments.js";
+import { textOf } from "./answer.js";
+import { contentOf, filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
 import { Icon, Tap, html, isWide } from "./ui.js";
@@ -22,7 +25,9 @@ export function Composer() {
   }, []);
   useSignalEffect(() => {
     if (!thread.returned.value) return;
-    write(thread.returned.value);
+    write(textOf(thread.returned.value));
+    const files = filesOf(thread.returned.value);
+    if (files.length) restore(files);
     thread.returned.value = "";
   });
   useLayoutEffect(() => {
@@ -34,10 +39,10 @@ export function Composer() {
   const running = thread.current();
   const offline = !store.online.value;
   const busy = Boolean(running) || thread.sending.value;
-  const cannot = busy || offline || !text.value.trim() || store.models.value?.length === 0;
+  const cannot = busy || offline || isWaiting() || !(text.value.trim() || ready().length) || store.models.value?.length === 0;
   const go = () => {
     if (cannot) return;
-    const said = text.value;
+    const said = contentOf(text.value, taken());
     write("");
     thread.send(said);
   };
@@ -53,12 +58,14 @@ export function Composer() {
     go();
   };
   return html`<form class="dock" aria-label="Message" onSubmit=${submit}>
-    <div class="box">
+    <div class=${dragged.value ? "box over" : "box"}>
+      <${Chips} />
       <label class="vh" for="message">Message</label>
       <textarea id="message" rows="1" ref=${field} value=${text.value} enterkeyhint="send" dir="auto"
         placeholder=${thread.messages.value.length ? "Write the next message" : "Ask something"}
-        onInput=${(/** @type {any} */ event) => write(event.currentTarget.value)} onKeyDown=${keyed}></textarea>
+        onInput=${(/** @type {any} */ event) => write(event.currentTarget.value)} onKeyDown=${keyed} onPaste=${pasted}></textarea>
       <div class="tools">
+        <${AttachTap} />
         <${Tap} icon="tune" label="Instructions for this chat" aria-haspopup="dialog"
           aria-pressed=${Boolean(thread.chat.value?.system_prompt ?? thread.prompt.value)}
           onClick=${() => (store.dialog.value = "settings")} />
@@ -87,7 +94,7 @@ function write(value) {
 function Pick() {
   const { id, provider } = store.chosen.value;
   const known = store.models.value?.find((model) => model.id === id && model.provider === provider);
-  const label = known?.label ?? provider;
+  const label = known?.label || provider;
   return html`<button type="button" class="pick" aria-haspopup="dialog" disabled=${!store.models.value?.length}
     title="Choose a model" onClick=${() => (store.dialog.value = "models")}>
     ${id && html`<span class="sym" aria-hidden="true">${symbol(label && label !== "alias" ? label : id)}</span>`}

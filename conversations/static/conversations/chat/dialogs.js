@@ -49,6 +49,7 @@ const ABILITIES = { vision: ["eye", "sees pictures"], tools: ["tool", "calls too
 function Models({ close }) {
   const [words, setWords] = useState("");
   const { id, provider } = store.chosen.value;
+  useEffect(() => void store.loadProviders(), []);
   const found = matching(store.models.value ?? [], words);
   const use = (/** @type {any} */ model) => {
     store.choose(model);

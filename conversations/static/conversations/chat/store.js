@@ -131,15 +131,28 @@ export async function discard(chat, restored) {
   return true;
 }
 
+/** @type {any[]} what /v1/models said */
+let catalogue = [];
+
 export async function loadModels() {
   try {
-    const [all, providers] = await Promise.all([json("GET", "/v1/models"), json("GET", "/v1/providers")]);
-    models.value = choices(all.data, providers.data ?? providers);
+    catalogue = (await json("GET", "/v1/models")).data;
+    models.value = choices(catalogue, []);
     const [id, provider = ""] = remembered("model").split("\n");
-    const found = models.value.find((model) => model.id === id && model.provider === provider);
+    const found = models.value.find((model) => model.id === id);
     chosen.value = chosen.value.id ? chosen.value : found ? { id, provider } : usual();
   } catch (error) {
     models.value ??= [];
+    complain(error);
+  }
+}
+
+/** Who has each model: for those who choose. */
+export async function loadProviders() {
+  try {
+    const providers = await json("GET", "/v1/providers");
+    models.value = choices(catalogue, providers.data ?? providers);
+  } catch (error) {
     complain(error);
   }
 }

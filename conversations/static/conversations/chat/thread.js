@@ -5,7 +5,8 @@
 
 import { signal } from "@preact/signals";
 import { begun, take, textOf } from "./answer.js";
-import { Failure, ROOT, events, json, page, request } from "./api.js";
+import { Failure, ROOT, events, json, page, reader, request } from "./api.js";
+import { filesOf, named, withText } from "./parts.js";
 import * as store from "./store.js";
 
 const LONGEST_WAIT = 8000;
@@ -133,41 +134,41 @@ export async function catchUp() {
   }
 }
 
-/** Asks something at the end of the branch. @param {string} text */
-export function send(text) {
+/** Asks something at the end of the branch. @param {string | any[]} content */
+export function send(content) {
   const last = messages.value.at(-1);
-  return say(text, last?.id ?? null, messages.value, true);
+  return say(content, last?.id ?? null, messages.value, true);
 }
 
-/** The same place, other words: a branch of its own. @param {any} message @param {string} text */
+/** The same place, other words and the same files: a branch of its own. @param {any} message @param {string} text */
 export function edit(message, text) {
   const at = messages.value.findIndex((other) => other.id === message.id);
-  return say(text, message.parent, messages.value.slice(0, at), false);
+  return say(withText(message.content, text), message.parent, messages.value.slice(0, at), false);
 }
 
 /**
- * @param {string} text
+ * @param {string | any[]} content
  * @param {string | null} parent
  * @param {any[]} before the messages above it
  * @param {boolean} atEnd nothing may have been said after the parent meanwhile
  */
-async function say(text, parent, before, atEnd) {
+async function say(content, parent, before, atEnd) {
   const key = crypto.randomUUID();
-  const mine = { id: key, key, role: "user", content: text, parent, siblings: [], created_at: new Date().toISOString() };
+  const mine = { id: key, key, role: "user", content, parent, siblings: [], created_at: new Date().toISOString() };
   const id = chat.value?.id ?? key;
   problem.value = null;
   messages.value = [...before, mine];
   asked.value += 1;
   sending.value = true;
-  const again = () => say(text, parent, before, atEnd);
+  const again = () => say(content, parent, before, atEnd);
   if (parent !== null) {
     const version = atEnd ? { version: chat.value.version } : {};
-    return ask(id, { parent_id: parent, messages: [{ role: "user", content: text }], ...version }, again);
+    return ask(id, { parent_id: parent, messages: [{ role: "user", content }], ...version }, again);
   }
   try {
-    if (!chat.value) chat.value = await made(text);
+    if (!chat.value) chat.value = await made(textOf(content) || named(filesOf(content)));
     const root = await json("POST", `${ROOT}/conversations/${chat.value.id}/messages`, {
-      content: text, parent: null, branch: true, client_id: key,
+      content, parent: null, branch: true, client_id: key,
     });
     mine.id = root.id;
     return await ask(chat.value.id, { parent_id: root.id }, () => ask(chat.value.id, { parent_id: root.id }, again));
@@ -206,6 +207,7 @@ export function proceed(message) {
 /** @param {string} id @param {any} what @param {() => void} again */
 async function ask(id, what, again) {
   const stream = watch(id, "");
+  reader().catch(() => {});
   sending.value = false;
   const model = { model: store.chosen.value.id || null, provider: store.chosen.value.provider || null };
   try {
@@ -232,14 +234,14 @@ async function refused(error, again) {
   }
   const mine = messages.value.at(-1);
   const { id } = chat.value;
-  returned.value = textOf(mine?.content);
+  returned.value = mine?.content ?? "";
   await open(id, { push: false });
   if (chat.value?.id !== id || problem.value) return;
   problem.value = { message: "This chat went on in another tab. Your message is kept below." };
 }
 
 /** A question that comes back into the message box. */
-export const returned = signal("");
+export const returned = signal(/** @type {string | any[]} */ (""));
 
 /** @param {string} id @param {string} message @param {string} [since] @returns {Stream} */
 function watch(id, message, since) {

@@ -4,6 +4,8 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { sentences, textOf } from "./answer.js";
 import { page } from "./api.js";
+import { Files, pressedPicture } from "./attachments.js";
+import { filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
 import { Icon, Tap, copy, html } from "./ui.js";
@@ -95,17 +97,19 @@ function Turn({ message, last }) {
 function Question({ message }) {
   const [editing, setEditing] = useState(false);
   const text = textOf(message.content);
+  const files = filesOf(message.content, message.attachments);
   const said = time(message.created_at);
   const busy = Boolean(thread.current()) || thread.sending.value;
   return html`<article class="turn ask" id=${`m-${message.id}`} tabindex="-1" aria-label=${`${page.user.name}, ${said}`}>
     <div class="noted"><span class="who cut">${page.user.name}</span><span>${said}</span></div>
+    <${Files} files=${files} />
     ${editing ? html`<${Edit} text=${text} close=${() => setEditing(false)} save=${(/** @type {string} */ words) => {
       setEditing(false);
       thread.edit(message, words);
-    }} />` : html`<div class="said" dir="auto">${text}</div>
+    }} />` : html`${text && html`<div class="said" dir="auto">${text}</div>`}
     <div class="acts-row">
       <${Versions} message=${message} what="question" />
-      <${Tap} small icon="copy" label="Copy question" onClick=${() => copy(text, "Question")} />
+      ${text && html`<${Tap} small icon="copy" label="Copy question" onClick=${() => copy(text, "Question")} />`}
       <${Tap} small icon="edit" label="Edit question" disabled=${busy} onClick=${() => setEditing(true)} />
     </div>`}
   </article>`;
@@ -294,6 +298,7 @@ function Markdown({ text, over }) {
 
 /** @param {MouseEvent} event */
 function copied(event) {
+  pressedPicture(event);
   const button = /** @type {HTMLElement} */ (event.target).closest("[data-copy]");
   if (button) copy(button.closest(".code")?.querySelector("pre")?.textContent?.trimEnd() ?? "", "Code");
 }

@@ -1,0 +1,39 @@
+// The chat page's logic of files, sources and speech. `node --test tests/node`.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const load = (path) => import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL(path, import.meta.url), "utf8"))}`);
+const chat = "../../conversations/static/conversations/chat";
+const parts = await load(`${chat}/parts.js`);
+
+const FOX = { bucket: "chat-1", name: "fox.png", label: "fox.png", kind: "image", size: 900 };
+const NOTES = { bucket: "chat-2", name: "", label: "notes.txt", kind: "file", size: 16 };
+
+test("files and words become a message, and come out of it again", () => {
+  assert.equal(parts.contentOf("Hi", []), "Hi");
+  const content = parts.contentOf("What?", [FOX, NOTES]);
+  assert.deepEqual(content[0], { bucket_id: "chat-1", name: "fox.png", label: "fox.png", kind: "image", size: 900 });
+  assert.deepEqual(content[2], { type: "text", text: "What?" });
+  assert.deepEqual(parts.filesOf(content), [FOX, NOTES]);
+  assert.deepEqual(parts.filesOf(parts.withText(content, "Else?")), [FOX, NOTES]);
+  assert.equal(parts.withText(content, "Else?").at(-1).text, "Else?");
+  assert.equal(parts.contentOf(" ", [FOX]).length, 1);
+  assert.deepEqual(parts.filesOf("words"), []);
+});
+
+test("pictures of other servers are not asked for", () => {
+  const at = (url) => parts.filesOf([{ type: "image_url", image_url: { url } }]);
+  assert.equal(at("https://evil.example/x.png").length, 0);
+  assert.equal(at("//evil.example/x.png").length, 0);
+  assert.equal(parts.addressOf(at("/media/x.png")[0], true), "/thumbnail/x.png");
+  assert.equal(parts.addressOf({ ...FOX, name: "a b?.png" }), "/files/chat-1/media/a%20b%3F.png");
+});
+
+test("what cannot go along says why", () => {
+  assert.equal(parts.refusal({ name: "a", size: 5 }, 5), "");
+  assert.equal(parts.refusal({ name: "a", size: 0 }, 5), "a is empty.");
+  assert.equal(parts.refusal({ name: "a", size: 26_214_400 }, 20_000_000), "a has 26 MB; a file may have 20 MB.");
+  assert.deepEqual([999, 1000, 9_960, 999_600].map(parts.bytes), ["999 B", "1.0 kB", "10 kB", "1.0 MB"]);
+});
