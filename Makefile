@@ -15,7 +15,7 @@ endif
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev test browser-test lint types format check bench bench-peers soak lock clean
+.PHONY: help run install install-dev test browser-test lint types format check bench bench-peers soak messages lock clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -83,6 +83,12 @@ bench-peers: ## Install what `make bench` compares with: nginx by apt, LiteLLM b
 
 soak: install-dev ## The fault rig in full: 10,000 requests on each database (tests/faults/README.md; SOAK=--help)
 	@$(BIN)/python -m tests.faults.soak $(SOAK)
+
+messages: install-dev ## Collect texts to be translated into */locale/*.po, and compile those (needs gettext)
+	@for app in g4fsite conversations; do cd $$app && for domain in django djangojs; do \
+		[ $$app-$$domain = g4fsite-djangojs ] || ../$(BIN)/python ../manage.py makemessages --verbosity 0 -d $$domain \
+			-l de -l es -l fr -l zh_Hans --add-location file --no-wrap --ignore 'static/*/vendor/*'; done && \
+		../$(BIN)/python ../manage.py compilemessages --verbosity 0; cd ..; done
 
 lock: install-dev ## Pin and hash requirements*.in
 	@$(BIN)/python scripts/lock.py

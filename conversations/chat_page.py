@@ -20,8 +20,11 @@ from django.templatetags.static import static
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+
+from conversations.languages import script_words
 
 HERE = Path(__file__).parent / "static"
 MODULES = "conversations/chat"
@@ -89,6 +92,7 @@ def boot(request: HttpRequest) -> dict[str, Any]:
         "csrfCookie": settings.CSRF_COOKIE_NAME,
         "languages": languages(),
         "can": abilities(),
+        "spoken": [{"code": code, "name": name} for code, name in settings.LANGUAGES],
         "urls": {
             "chat": reverse("chat"),
             "icons": static(f"{MODULES}/icons.svg"),
@@ -106,5 +110,10 @@ def boot(request: HttpRequest) -> dict[str, Any]:
 def chat(request: HttpRequest, conversation: str = "") -> HttpResponse:
     """The same for every chat: which one is meant, and whether it is the user's, is for the API to say."""
     get_token(request)
-    context = {"boot": boot(request), "import_map": import_map_element(request), "preloaded": preloaded()}
+    context = {
+        "boot": boot(request),
+        "words": script_words(get_language() or settings.LANGUAGE_CODE),
+        "import_map": import_map_element(request),
+        "preloaded": preloaded(),
+    }
     return render(request, "conversations/chat.html", context)

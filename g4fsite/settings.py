@@ -353,7 +353,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.locale.LocaleMiddleware",
+    "g4fsite.languages.PageLanguage",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -445,8 +445,8 @@ CONTENT_SECURITY_POLICY: dict[str, Any] = {
 
 # Languages, files.
 LANGUAGE_CODE = "en"
-# Until our own texts are translated, those of Django and allauth stay English beside them.
-LANGUAGES = [("en", "English")]
+# Each has a catalogue of our own, so that no page is half in one language and half in another.
+LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("fr", "Français"), ("es", "Español"), ("zh-hans", "简体中文")]
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"

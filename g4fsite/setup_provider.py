@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.translation import gettext, gettext_lazy, ngettext
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -30,11 +31,11 @@ from gateway.snapshot import store
 OTHER = "other"
 # Those that most people have a key of; the admin has all.
 OFFERED = {
-    "openai": "Key from platform.openai.com",
-    "anthropic": "Key from console.anthropic.com",
-    "gemini": "Key from AI Studio",
-    "openrouter": "Many models, one key",
-    "ollama": "Runs on your machine, no key",
+    "openai": gettext_lazy("Key from platform.openai.com"),
+    "anthropic": gettext_lazy("Key from console.anthropic.com"),
+    "gemini": gettext_lazy("Key from AI Studio"),
+    "openrouter": gettext_lazy("Many models, one key"),
+    "ollama": gettext_lazy("Runs on your machine, no key"),
 }
 
 
@@ -43,18 +44,20 @@ class FirstProviderForm(forms.Form):
 
     provider = forms.ChoiceField(choices=[(key, key) for key in (*OFFERED, OTHER)], initial="openai")
     address = forms.CharField(
-        label="Address",
+        label=gettext_lazy("Address"),
         required=False,
         max_length=500,
-        help_text="Up to and including the version, such as http://127.0.0.1:8000/v1. For OpenAI’s protocol.",
+        help_text=gettext_lazy(
+            "Up to and including the version, such as http://127.0.0.1:8000/v1. For OpenAI’s protocol."
+        ),
         widget=forms.URLInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     key = forms.CharField(
-        label="API key",
+        label=gettext_lazy("API key"),
         required=False,
         strip=True,
         max_length=10_000,
-        help_text="Encrypted on this server. Nobody can read it back, not even you.",
+        help_text=gettext_lazy("Encrypted on this server. Nobody can read it back, not even you."),
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
     )
 
@@ -70,12 +73,12 @@ class FirstProviderForm(forms.Form):
         """What there is to choose from; servers that run on this machine come first."""
         chosen = self["provider"].value()
         for server in self.found.values():
-            about = f"Runs here, {server.models} model{'' if server.models == 1 else 's'}"
-            yield self._card(server.preset, server.label, about, chosen)
-        for key, about in OFFERED.items():
+            about = ngettext("Runs here, %(count)d model", "Runs here, %(count)d models", server.models)
+            yield self._card(server.preset, server.label, about % {"count": server.models}, chosen)
+        for key, hint in OFFERED.items():
             if key not in self.found:
-                yield self._card(key, presets()[key].title.removeprefix("Google "), about, chosen)
-        yield self._card(OTHER, "Something else", "Any OpenAI-compatible address", chosen)
+                yield self._card(key, presets()[key].title.removeprefix("Google "), str(hint), chosen)
+        yield self._card(OTHER, gettext("Something else"), gettext("Any OpenAI-compatible address"), chosen)
 
     def _card(self, key: str, name: str, about: str, chosen: Any) -> dict[str, Any]:
         letters = "··" if key == OTHER else presets()[key].symbol.capitalize()
@@ -86,9 +89,9 @@ class FirstProviderForm(forms.Form):
         key = given.get("provider")
         preset = presets().get(str(key))
         if key == OTHER and not given.get("address"):
-            self.add_error("address", "Say where it is.")
+            self.add_error("address", gettext("Say where it is."))
         if preset and preset.auth_style != "none" and not given.get("key"):
-            self.add_error("key", "Paste the key that the provider gave you.")
+            self.add_error("key", gettext("Paste the key that the provider gave you."))
         return given
 
     def wanted(self) -> NewProvider:
@@ -166,7 +169,7 @@ class FirstProviderView(UserPassesTestMixin, View):
         except ValidationError as error:
             form.add_error(None, operations.sentence(error))
         except (Refused, DiscoveryFailed) as failure:
-            form.add_error(None, f"{failure} Nothing was kept. Check it and try again.")
+            form.add_error(None, f"{failure} " + gettext("Nothing was kept. Check it and try again."))
         else:
             # The chat is to know of it at once.
             store.reload()

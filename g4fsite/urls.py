@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import include, path
 from django.views.generic import RedirectView
+from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from conversations.memory.urls import urlpatterns as memory_urlpatterns
@@ -41,6 +42,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
     path("setup/provider/", FirstProviderView.as_view(), name="setup_provider"),
+    path("language/", set_language, name="set_language"),
     path("setup/<str:token>/", SetupView.as_view(), name="setup"),
     *([path("", include("conversations.urls"))] if settings.GUI else [path("", no_gui)]),
     *media_urlpatterns,

@@ -10,6 +10,7 @@ import orjson
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
 from django.views.decorators.http import require_safe
 
 from conversations.shares import store
@@ -50,7 +51,7 @@ def shared(request: HttpRequest, share_id: str) -> HttpResponse:
     body = orjson.loads(row.body)
     context = {
         "share": row,
-        "title": row.title or "A shared chat",
+        "title": row.title or gettext("A shared chat"),
         "turns": turns_of(body, Signer(row.body, row.owner_id, "")),
         "system": body.get("system"),
     }
@@ -79,7 +80,7 @@ def _turn(item: dict[str, Any], signer: Signer, left: int) -> Turn:
     parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
     provider = item.get("provider") or {}
     named = provider if isinstance(provider, dict) else {"label": str(provider)}
-    who = str(named.get("model") or named.get("label") or named.get("name") or "Assistant")
+    who = str(named.get("model") or named.get("label") or named.get("name") or gettext("Assistant"))
     reason = (item.get("finish") or {}).get("reason") if isinstance(item.get("finish"), dict) else None
     is_answer = item["role"] == "assistant"
     return Turn(
