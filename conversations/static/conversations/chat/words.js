@@ -1,12 +1,14 @@
 // Figures, dates and names as the page shows them.
 
+import { _, ngettext, region } from "./i18n.js";
+
 /**
  * "$0.0325": four decimals below a dollar, two from there on; "free" for nothing.
  * @param {number | null | undefined} nano nano-dollars
  */
 export function cost(nano) {
   if (nano === null || nano === undefined) return "";
-  if (nano === 0) return "free";
+  if (nano === 0) return _("free");
   const dollars = nano / 1e9;
   if (dollars < 0.0001) return "<$0.0001";
   return `$${dollars.toFixed(dollars < 1 ? 4 : 2)}`;
@@ -15,25 +17,25 @@ export function cost(nano) {
 /** "6,318 in · 904 out". @param {any} usage */
 export function tokens(usage) {
   if (!usage) return "";
-  const told = (/** @type {number} */ count) => count.toLocaleString("en");
+  const told = (/** @type {number} */ count) => count.toLocaleString(region);
   const { prompt_tokens: asked, completion_tokens: said } = usage;
-  return [asked && `${told(asked)} in`, said && `${told(said)} out`].filter(Boolean).join(" · ");
+  return [asked && _("{count} in", { count: told(asked) }), said && _("{count} out", { count: told(said) })].filter(Boolean).join(" · ");
 }
 
 /** "8.2 s", "1 min 5 s". @param {number} milliseconds */
 export function seconds(milliseconds) {
   const all = milliseconds / 1000;
-  if (all < 60) return `${all < 10 ? all.toFixed(1) : Math.round(all)} s`;
-  return `${Math.floor(all / 60)} min ${Math.round(all % 60)} s`;
+  if (all < 60) return _("{count} s", { count: all < 10 ? all.toFixed(1) : Math.round(all) });
+  return _("{minutes} min {seconds} s", { minutes: Math.floor(all / 60), seconds: Math.round(all % 60) });
 }
 
 /** "10:41" of today, "14 Nov, 10:41" of other days. @param {string} date @param {Date} now */
 export function time(date, now = new Date()) {
   const at = new Date(date);
   if (Number.isNaN(at.getTime())) return "";
-  const clock = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const clock = at.toLocaleTimeString(region, { hour: "2-digit", minute: "2-digit" });
   if (daysBetween(at, now) === 0) return clock;
-  return `${at.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${clock}`;
+  return `${at.toLocaleDateString(region, { day: "numeric", month: "short" })}, ${clock}`;
 }
 
 /** @param {Date} then @param {Date} now */
@@ -51,9 +53,9 @@ function daysBetween(then, now) {
 export function grouped(chats, now = new Date()) {
   /** @type {Map<string, Chat[]>} */
   const groups = new Map();
-  for (const name of ["Pinned", "Today", "Yesterday", "Last 7 days", "Last 30 days"]) groups.set(name, []);
+  for (const name of [_("Pinned"), _("Today"), _("Yesterday"), _("Last 7 days"), _("Last 30 days")]) groups.set(name, []);
   for (const chat of chats) {
-    const name = chat.pinned ? "Pinned" : age(new Date(chat.updated_at), now);
+    const name = chat.pinned ? _("Pinned") : age(new Date(chat.updated_at), now);
     if (!groups.has(name)) groups.set(name, []);
     groups.get(name)?.push(chat);
   }
@@ -63,11 +65,11 @@ export function grouped(chats, now = new Date()) {
 /** @param {Date} then @param {Date} now */
 function age(then, now) {
   const days = daysBetween(then, now);
-  if (days <= 0) return "Today";
-  if (days === 1) return "Yesterday";
-  if (days < 7) return "Last 7 days";
-  if (days < 30) return "Last 30 days";
-  return then.toLocaleDateString("en-GB", { month: "long", year: "numeric" });
+  if (days <= 0) return _("Today");
+  if (days === 1) return _("Yesterday");
+  if (days < 7) return _("Last 7 days");
+  if (days < 30) return _("Last 30 days");
+  return then.toLocaleDateString(region, { month: "long", year: "numeric" });
 }
 
 /**
@@ -104,7 +106,7 @@ export function choices(models, providers) {
     const row = { id: model.id, provider: "", label: model.owned_by, can, context: model.context_length ?? 0 };
     const others = having.get(model.id) ?? [];
     if (others.length < 2) return [row];
-    row.label = `${others.length} providers`;
+    row.label = ngettext("{count} provider", "{count} providers", others.length);
     return [row, ...others.map(({ name, label }) => ({ ...row, provider: name, label }))];
   });
 }
