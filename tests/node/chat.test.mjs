@@ -1,11 +1,9 @@
 // The chat page's logic that needs no browser: events, blocks of Markdown, formulas, figures. `node --test tests/node`.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { load } from "./load.mjs";
 
-/** The page's modules have no package.json beside them that calls them modules. */
-const load = (path) => import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL(path, import.meta.url), "utf8"))}`);
 const chat = "../../conversations/static/conversations/chat";
 const { EventReader } = await load(`${chat}/sse.js`);
 const { begun, sentences, take, textOf } = await load(`${chat}/answer.js`);

@@ -1,10 +1,9 @@
 // The chat page's logic of files, sources and speech. `node --test tests/node`.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { load } from "./load.mjs";
 
-const load = (path) => import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL(path, import.meta.url), "utf8"))}`);
 const chat = "../../conversations/static/conversations/chat";
 const parts = await load(`${chat}/parts.js`);
 
