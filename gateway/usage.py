@@ -35,6 +35,7 @@ FLUSH_SECONDS = 0.5
 ORPHAN_SECONDS = 10.0
 PURGE_SECONDS = 3600.0
 LAST_USED_SECONDS = 30.0
+STOP_SECONDS = 15.0
 BATCH = 500
 # Beyond this many rows the database has been away for long; the rest stays in the journal alone.
 MAX_WAITING = 100_000
@@ -340,6 +341,7 @@ class UsageWriter:
         self.journal: Spool | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._flushing = threading.Lock()
         self._orphans_at = 0.0
         self._last_used: dict[int, float] = {}
         self._last_used_at = 0.0
@@ -370,11 +372,15 @@ class UsageWriter:
     def stop(self) -> None:
         """Writes what is left and lets go of the journal."""
         self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=15)
-        self._thread = None
+        thread, self._thread = self._thread, None
+        if thread:
+            thread.join(timeout=STOP_SECONDS)
         if self.journal is not None:
-            self.flush()
+            if thread and thread.is_alive():
+                # The database does not answer it. The journal may be the only copy of the rows that it has in hand.
+                self.journal.leave_segment()
+            else:
+                self.flush()
             self._leave_unsettled()
             self.journal.close()
             self.journal = None
@@ -401,7 +407,14 @@ class UsageWriter:
             log.error("what is too old could not be deleted: %s", type(error).__name__)
 
     def flush(self) -> None:
-        """Commits what is finished; on failure the rows wait in memory and in the journal."""
+        """Commits what is finished; on failure the rows wait in memory and in the journal.
+
+        One at a time: when it returns, rows that another thread had in hand are in the database, too.
+        """
+        with self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
         records, segment = self.spool.take()
         if segment is not None:
             self._unsettled.append(segment)

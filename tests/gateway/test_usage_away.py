@@ -64,6 +64,50 @@ def test_full_segments_go_once_their_rows_are_written(
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def hangs(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """The writer's own thread waits for the database from the first event on, until the second."""
+    began, answers = threading.Event(), threading.Event()
+    insert = module.insert
+
+    def slowly(records: list[Any]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            began.set()
+            assert answers.wait(20)
+        insert(records)
+
+    monkeypatch.setattr(module, "insert", slowly)
+    return began, answers
+
+
+def test_who_flushes_finds_what_another_thread_had_in_hand(
+    carrier: UsageWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, answers = hangs(monkeypatch)
+    carrier.start()
+    book(carrier, "a")
+    assert began.wait(20)
+    threading.Timer(0.2, answers.set).start()
+    carrier.flush()
+    assert stored() == {"a"}
+
+
+def test_stopping_leaves_what_the_database_has_not_taken_to_the_next_start(
+    carrier: UsageWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, answers = hangs(monkeypatch)
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.1)
+    carrier.start()
+    thread = carrier._thread
+    assert thread is not None
+    book(carrier, "a")
+    assert began.wait(20)
+    carrier.stop()
+    with orphans(tmp_path) as found:
+        assert [record["request_id"] for ended, _ in found for record in ended] == ["a"]
+    answers.set()
+    thread.join(20)
+
+
 def test_a_database_that_turned_read_only_loses_no_row(carrier: UsageWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         away(patch, InternalError("cannot execute INSERT in a read-only transaction"))
