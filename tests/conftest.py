@@ -17,7 +17,7 @@ from tests.support.environment import prepare
 DATA_DIR = prepare()
 
 from tests import people  # noqa: E402 - after prepare()
-from tests.support import services  # noqa: E402
+from tests.support import quick, services  # noqa: E402
 from tests.support.gateway import GatewayProcess, LiveGateway, make_template, scratch_postgres  # noqa: E402
 from tests.support.provider import ScriptedProvider  # noqa: E402
 
@@ -40,6 +40,7 @@ def pytest_configure() -> None:
     import django
 
     django.setup()
+    quick.prepare()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from django.db import connection
+from django.db.backends.sqlite3.base import DatabaseWrapper
 
+from g4fsite.settings import _database
 from tests.support.services import ROOT
 
 APPS = ("g4fsite", "gateway", "conversations", "media")
@@ -70,15 +73,16 @@ def test_nothing_turns_the_check_of_certificates_off() -> None:
     assert [str(path) for path in read if UNCHECKED.search(path.read_text(encoding="utf-8", errors="replace"))] == []
 
 
-@pytest.mark.django_db
-def test_sqlite_is_set_up_to_wait_and_not_to_fail() -> None:
+def test_sqlite_is_set_up_to_wait_and_not_to_fail(tmp_path: Path) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("SQLite's own settings")
-    with connection.cursor() as cursor:
-        said = {}
+    # As it was read from the environment: the tests' own database does without some safety.
+    options = _database()["OPTIONS"]
+    opened = DatabaseWrapper({**connection.settings_dict, "OPTIONS": options, "NAME": tmp_path / "db.sqlite3"})
+    said = {}
+    with closing(opened.get_new_connection(opened.get_connection_params())) as raw:
         for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
-            cursor.execute(f"PRAGMA {name}")
-            said[name] = cursor.fetchone()[0]
+            said[name] = raw.execute(f"PRAGMA {name}").fetchone()[0]
     assert said == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 5000}
-    assert connection.settings_dict["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+    assert options["transaction_mode"] == "IMMEDIATE"
     assert not connection.settings_dict["ATOMIC_REQUESTS"]
