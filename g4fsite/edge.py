@@ -32,6 +32,7 @@ log = logging.getLogger("g4fsite.request")
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEALTH_PATHS = {"/health", "/livez", "/readyz"}
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 # Reachable before the first user exists; everything else waits for the setup.
 SETUP_PREFIXES = ("/setup/", "/static/")
 MAX_PATH = 2048
@@ -203,6 +204,8 @@ class Edge:
 
     def _check(self, scope: Scope, body: Body) -> None:
         path = scope["path"]
+        if scope["method"] not in METHODS:
+            raise BadRequest("This server knows no such method.", status=501, code="unknown_method", should_retry=False)
         if path in HEALTH_PATHS:
             return
         body.announced = self._check_headers(scope)

@@ -17,6 +17,7 @@ from conversations.generation.keeper import keeper as answers_keeper
 from conversations.generation.running import running
 from g4fsite.draining import draining
 from g4fsite.health import known_migrations
+from gateway import idempotency
 from gateway.answer_cache import answers
 from gateway.engines.keeper import keeper
 from gateway.limiter import limiter
@@ -63,7 +64,7 @@ def _start() -> None:
         sweeper.start()
         keeper.start()
         answers_keeper.start()
-        draining.others = running.busy
+        draining.others = lambda: running.busy() or idempotency.busy()
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -114,6 +115,7 @@ class Runtime:
         """Writes what is left; the database and the providers' connections are let go."""
         self.started = False
         await running.close()
+        await idempotency.close()
         await upstream.close()
         await limiter.close()
         await answers.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import resource
 import shutil
@@ -39,14 +40,21 @@ UNDERSCORE, QUESTION, HASH = b"_?#"
 MAX_HEAD_BYTES = 64 * 1024
 # What deploy/g4fsite.service asks for, too: MAX_REQUESTS with two connections each, and as much again.
 OPEN_FILES = 65_536
-HEAD_BODY = (
-    b'{"error":{"message":"The request\'s headers are too large.","type":"invalid_request_error",'
-    b'"param":null,"code":"headers_too_large"}}'
+
+
+def _refusal(status: str, message: str, *, code: str) -> bytes:
+    """An answer to what never becomes a request, in OpenAI's envelope."""
+    said = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    body = json.dumps({"error": said}, separators=(",", ":"))
+    lines = (f"HTTP/1.1 {status}", "content-type: application/json", "connection: close")
+    return "\r\n".join((*lines, f"content-length: {len(body)}", "", body)).encode()
+
+
+HEAD_TOO_LARGE = _refusal(
+    "431 Request Header Fields Too Large", "The request's headers are too large.", code="headers_too_large"
 )
-HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n" % len(HEAD_BODY)
-) + HEAD_BODY
+NO_HTTP = _refusal("400 Bad Request", "This is not an HTTP/1.1 request.", code="invalid_http")
+NO_METHOD = _refusal("501 Not Implemented", "This server knows no such method.", code="unknown_method")
 
 
 class DeadlineProtocol(HttpToolsProtocol):
@@ -60,6 +68,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     _reader_timer: asyncio.TimerHandle | None = None
     _in_head = True
     _upgraded = False
+    # A head that asked for another protocol than ours, and where in the piece it ended.
+    _declined = False
+    _declined_at: int | None = None
     # Of the head after the piece that it began in, of that piece, and of the last one.
     _head_bytes = 0
     _first_bytes = 0
@@ -82,13 +93,42 @@ class DeadlineProtocol(HttpToolsProtocol):
                 self._refuse_head()
                 return
         super().data_received(data)
+        if self._declined_at is not None:
+            self._go_on(data[self._declined_at :])
         # Between two requests, and after an answer that came before the body's end, bytes must become a request soon.
         if self._header_timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
             self._arm()
 
+    def _go_on(self, rest: bytes) -> None:
+        """After a head that asks for another protocol, which is declined by answering (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for that protocol. Another one reads it again, without the wish.
+        """
+        self._declined_at = None
+        before, self.parser = self.parser, httptools.HttpRequestParser(self)
+        lines = [b"%b %b HTTP/%b" % (before.get_method(), self.url, before.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        data = b"\r\n".join([*lines, b"", rest])
+        self._piece_bytes = len(data)
+        super().data_received(data)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Called where the parser has stopped; nothing is wrong with a client that asks."""
+        stopped = sys.exception()
+        if self._declined and isinstance(stopped, httptools.HttpParserUpgrade):
+            self._declined, self._declined_at = False, int(stopped.args[0])
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where the parser has failed."""
+        unknown = isinstance(sys.exception(), httptools.HttpParserInvalidMethodError)
+        self._refuse(NO_METHOD if unknown else NO_HTTP)
+
     def _refuse_head(self) -> None:
+        self._refuse(HEAD_TOO_LARGE)
+
+    def _refuse(self, answer: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(HEAD_TOO_LARGE)
+            self.transport.write(answer)
             self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -143,9 +183,14 @@ class DeadlineProtocol(HttpToolsProtocol):
             # By name, where none came twice.
             scope["g4f.headers"] = seen
         self.scope = scope  # type: ignore[assignment]
-        self._upgraded = self.ws_protocol_class is not None and parser.should_upgrade() and self._should_upgrade()
-        if self._upgraded:
-            return
+        if parser.should_upgrade():
+            self._upgraded = self._should_upgrade()
+            # What CONNECT asks for is no request, whatever else it says.
+            self._declined = not self._upgraded and scope["method"] != "CONNECT"
+            if self._upgraded or self._declined:
+                return
+        else:
+            self._upgraded = False
         before = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive() and not draining.closing
         cycle = Cycle(self, scope, keep_alive=keep_alive, expect_100_continue=self.expect_100_continue)
@@ -165,7 +210,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         cycle: Cycle = self.cycle  # type: ignore[assignment]
-        if self._upgraded or cycle.response_complete:
+        if self._upgraded or self._declined or cycle.response_complete:
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
@@ -174,7 +219,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         cycle: Cycle = self.cycle  # type: ignore[assignment]
-        if self._upgraded or cycle.response_complete:
+        if self._upgraded or self._declined or cycle.response_complete:
             return
         cycle.more_body = False
         cycle.set()

@@ -45,7 +45,11 @@ TRIES = 5
 MAX_BYTES = 48 * 1024 * 1024
 MAX_OWNER_BYTES = 512 * 1024 * 1024
 State = IdempotentAnswer.State
+# An answer may take the database seconds; by then others' leases would be over.
 _threads = ThreadPoolExecutor(4, thread_name_prefix="idempotency")
+_renewals = ThreadPoolExecutor(1, thread_name_prefix="idempotency-leases")
+# At the end of a process, for what is being written then.
+LAST_SECONDS = 5.0
 # A loop alone would forget them.
 _going: set[asyncio.Task[Any]] = set()
 
@@ -139,15 +143,26 @@ class Claim:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            await self._tried(partial(_renewed, self._row_id, self._holder), "renewed")
+            await self._tried(partial(_renewed, self._row_id, self._holder), "renewed", _renewals)
 
-    async def _tried(self, work: Callable[[], object], what: str) -> bool:
+    async def _tried(self, work: Callable[[], object], what: str, threads: ThreadPoolExecutor = _threads) -> bool:
         try:
-            await _off_the_loop(work)
+            await _off_the_loop(work, threads)
         except (DatabaseError, TimeoutError) as error:
             log.error("an idempotent answer could not be %s: %s", what, type(error).__name__)
             return False
         return True
+
+
+def busy() -> bool:
+    """Whether answers are being kept, or keys given back, which no request waits for any more."""
+    return bool(_going)
+
+
+async def close() -> None:
+    """Lets what is being written come to its end: a key that is not given back is taken until its lease is over."""
+    if _going:
+        await asyncio.wait(set(_going), timeout=LAST_SECONDS)
 
 
 def purge() -> int:
@@ -268,9 +283,9 @@ async def _through(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
-async def _off_the_loop(work: Callable[[], T]) -> T:
+async def _off_the_loop(work: Callable[[], T], threads: ThreadPoolExecutor = _threads) -> T:
     async with asyncio.timeout(SECONDS):
-        return await asyncio.get_running_loop().run_in_executor(_threads, _with_own_connection, work)
+        return await asyncio.get_running_loop().run_in_executor(threads, _with_own_connection, work)
 
 
 def _with_own_connection(work: Callable[[], T]) -> T:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import math
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import orjson
 
@@ -25,6 +28,9 @@ from gateway.upstream import Reply
 MAX_MESSAGE = 1024
 LONGEST_WAIT = 86_400.0
 CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+# Fewer characters of a credential in a row are no secret.
+PIECE = 8
+PERCENT = re.compile(r"%[0-9A-F]{2}")
 # A caller sees these statuses with the provider's own words.
 PASSED_ON = {400, 404, 409, 413, 415, 422}
 # 524 is Cloudflare's: the server behind it was asked, and has not answered within 100 s.
@@ -57,21 +63,37 @@ def waiting(whole: str | None, milliseconds: str | None) -> float | None:
 
 
 def masked(text: str, credential: str) -> str:
-    """One line of at most a kilobyte; every 8 or more characters in a row of the credential are struck out."""
+    """One line of at most a kilobyte; every 8 or more characters in a row of the credential are struck out, however
+    the provider wrote them: as they are, in base64 (of `name:credential`, say), percent-encoded or in hexadecimal."""
     line = CONTROL.sub(" ", text).strip()[: MAX_MESSAGE * 4]
-    if len(credential) >= 8:
-        start = 0
-        while start <= len(credential) - 8:
-            piece = credential[start : start + 8]
-            at = line.find(piece)
-            if at < 0:
-                start += 1
-                continue
-            size = 8
-            while line[at : at + size + 1] == credential[start : start + size + 1] and start + size < len(credential):
-                size += 1
-            line = f"{line[:at]}***{line[at + size :]}"
+    if len(credential) >= PIECE:
+        pieces = {form[at : at + PIECE] for form in _written(credential) for at in range(len(form) - PIECE + 1)}
+        line = _without(line, pieces)
     return line[:MAX_MESSAGE]
+
+
+def _written(credential: str) -> Iterator[str]:
+    """The ways in which a credential may stand in a text."""
+    raw = credential.encode()
+    yield credential
+    for encoded in (quote(credential, safe=""), quote_plus(credential), raw.hex()):
+        yield from (encoded, encoded.upper(), PERCENT.sub(lambda found: found[0].lower(), encoded))
+    # What stands before it moves it by a byte or two; characters that hold bits of its neighbours are left out.
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + raw).decode().rstrip("=")
+        known = whole[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6]
+        yield from (known, known.replace("+", "-").replace("/", "_"))
+
+
+def _without(line: str, pieces: set[str]) -> str:
+    """The line with what consists of these pieces as three stars."""
+    kept, at, hidden = [], 0, 0
+    for start in range(len(line) - PIECE + 1):
+        if line[start : start + PIECE] in pieces:
+            if start > hidden or not hidden:
+                kept += [line[at:start], "***"]
+            at = hidden = start + PIECE
+    return "".join((*kept, line[at:]))
 
 
 def _error_object(body: bytes) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
@@ -14,9 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
+from g4fsite.runtime import runtime
 from gateway import idempotency
 from gateway.models import IdempotentAnswer, UsageEvent
 from gateway.usage import writer
@@ -95,6 +98,18 @@ class TestPictures:
         assert [httpx.get(url).status_code for url in urls] == [200, 200]
         assert {**first.json(), "data": 0} == {**second.json(), "data": 0}
         assert (len(provider.requests), len(rows()), StoredFile.objects.count()) == (1, 1, 1)
+
+    def test_it_counts_as_a_request_and_uses_no_tokens(
+        self, drawing: LiveGateway, provider: ScriptedProvider, alice: User
+    ) -> None:
+        provider.enqueue(images(RED, usage=GPT_USAGE))
+        user = drawing.make_key(alice, requests_per_minute=2, tokens_per_minute=5000)
+        found = [post(drawing, user=user) for _ in range(3)]
+        assert [answer.status_code for answer in found] == [200, 200, 429]
+        assert [answer.headers["x-ratelimit-remaining-requests"] for answer in found] == ["1", "0", "0"]
+        assert replayed(found[1])
+        assert found[2].json()["error"]["code"] == "rate_limit_exceeded"
+        assert len(provider.requests) == 1
 
     def test_addresses_are_signed_anew(self, drawing: LiveGateway, provider: ScriptedProvider, settings: Any) -> None:
         provider.enqueue(images(RED, BLUE))
@@ -268,8 +283,6 @@ class TestFailures:
         provider.enqueue(images(RED))
         assert post(gateway, key="a", user=limited).status_code == 200
         assert post(gateway, key="b", user=limited).status_code == 429
-        # What is given again is no further request of the provider.
-        assert replayed(post(gateway, key="a", user=limited))
         assert IdempotentAnswer.objects.filter(owner__username="limited").count() == 1
 
     @pytest.mark.parametrize(
@@ -554,6 +567,26 @@ def test_a_killed_server_leaves_no_key_taken(
     assert len(provider.requests) == 2
     gateway.stop()
     assert counts(gateway) == "['interrupted', 'ok'] 1 ['done']"
+
+
+def test_a_process_that_ends_waits_for_what_is_being_kept() -> None:
+    """Whoever asked for it is gone by then, and its task cancelled."""
+    done: list[bool] = []
+
+    async def run() -> None:
+        async def keep() -> None:
+            await asyncio.sleep(0.1)
+            done.append(True)
+
+        asking = asyncio.create_task(idempotency._through(keep()))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.sleep(0)
+        assert (idempotency.busy(), done) == (True, [])
+        await runtime.stop()
+        assert (idempotency.busy(), done) == (False, [True])
+
+    asyncio.run(run())
 
 
 @pytest.mark.slow

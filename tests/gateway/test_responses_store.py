@@ -385,14 +385,15 @@ def test_what_is_too_old_is_purged(gateway: LiveGateway, settings: Settings) -> 
     settings.RESPONSES_RETENTION_DAYS = 7
     old, young = made_old(gateway, 7.1), made_old(gateway, 6.9)
     assert (
-        commands.run("purge").out
-        == "1 stored response deleted.\n0 idempotent answers deleted.\n0 conversations deleted.\n"
+        commands.run("purge").out == "1 stored response deleted.\n0 idempotent answers deleted.\n"
+        "0 sessions deleted.\n0 conversations deleted.\n"
     )
     assert [row.pk for row in StoredResponse.objects.all()] == [young] != [old]
     settings.RESPONSES_RETENTION_DAYS = 0
     assert json.loads(commands.run("purge", "--json").out) == {
         "responses": 1,
         "idempotent_answers": 0,
+        "sessions": 0,
         "conversations": 0,
         "leftovers": 0,
     }

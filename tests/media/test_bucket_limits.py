@@ -312,3 +312,25 @@ def _asked(gateway: LiveGateway, path: str, key: str, found: list[httpx.Response
     yield
     thread.join(6)
     assert found, "nobody was told within 6 seconds"
+
+
+def test_forms_of_a_thousand_and_one_fields_or_51_files_are_refused(gateway: LiveGateway, charlie: User) -> None:
+    """C29, at every door that takes forms."""
+    headers = gateway.auth(gateway.make_key(charlie))
+    for path, file in (
+        ("/v1/images/edits", "image"),
+        ("/api/Scripted/images/edits", "image"),
+        ("/v1/audio/transcriptions", "file"),
+        ("/v1/audio/translations", "file"),
+        ("/v1/upload_cookies", "file"),
+        ("/backend-api/v2/files/b", "files"),
+        ("/backend-api/v2/conversation", "file"),
+    ):
+        for sent in ([("x", (None, b"y"))] * 1001, [(file, ("a.txt", b"x"))] * 51):
+            answer = gateway.http.post(path, files=sent, headers=headers)
+            assert answer.status_code in (400, 413), (path, answer.text[:200])
+            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    # A page's form, which Django reads.
+    gateway.http.get("/accounts/login/")
+    assert gateway.http.post("/accounts/login/", data={f"f{at}": "x" for at in range(1001)}).status_code == 400
+    assert not Bucket.objects.exists()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.test import Client
 
 from gateway.models import ApiKey, UsageEvent
@@ -37,6 +38,8 @@ def test_a_user_takes_everything_along_but_what_was_counted(
     page = Client()
     assert page.login(username=alice.username, password=PASSWORD)
     cookie = {"cookie": f"sessionid={page.cookies['sessionid'].value}"}
+    elsewhere = Client()
+    assert elsewhere.login(username=bob.username, password=PASSWORD)
     assert gateway.http.get("/files/b", headers=cookie).status_code == 200
     gone, before, name = alice.pk, stored_paths(), alice.username
     assert len(before) == 8
@@ -49,6 +52,8 @@ def test_a_user_takes_everything_along_but_what_was_counted(
     gateway.reload()
 
     assert len(stored_paths()) == 4
+    left = {row.get_decoded()["_auth_user_id"] for row in Session.objects.all()}
+    assert left == {str(bob.pk), str(charlie.pk)}
     for model in (Bucket, StoredFile, Blob, Quota, ApiKey):
         found = {"owner_id": gone} if model in (Bucket, StoredFile, Blob) else {"user_id": gone}
         assert not model._default_manager.filter(**found).exists(), model

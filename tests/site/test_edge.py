@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import socket
 import time
@@ -19,6 +20,8 @@ from tests.support.gateway import LiveGateway
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 DOORS = [("POST", "/v1/chat/completions"), ("GET", "/v1/models")]
+
+ERROR_FIELDS = {"message", "type", "param", "code"}
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def raw(gateway: LiveGateway, *lines: str, body: bytes = b"") -> tuple[int, Any]
 def error(response: httpx.Response) -> Any:
     assert response.headers["content-type"] == "application/json"
     found = response.json()["error"]
-    assert set(found) == {"message", "type", "param", "code"}
+    assert set(found) == ERROR_FIELDS
     return found
 
 
@@ -139,6 +142,49 @@ def test_methods(demo: LiveGateway, path: str, allowed: str) -> None:
     head = demo.http.head(path, headers=demo.auth())
     assert head.status_code == (200 if allowed == "GET" else 405)
     assert head.content == b""
+
+
+def test_methods_that_nobody_knows_and_what_is_no_http(demo: LiveGateway) -> None:
+    for first in ("FOO /v1/models", "post /v1/chat/completions", "TRACE /v1/chat/completions", "PROPFIND /"):
+        status, body = raw(demo, f"{first} HTTP/1.1", "Host: localhost")
+        assert (status, body["error"]["code"], body["error"]["type"]) == (
+            501,
+            "unknown_method",
+            "invalid_request_error",
+        )
+    for first in ("PRI * HTTP/2.0", "GET /v1/mo dels HTTP/1.1", "CONNECT localhost:443 HTTP/1.1"):
+        status, body = raw(demo, first, "Host: localhost")
+        assert (status, body["error"]["code"], set(body["error"])) == (400, "invalid_http", ERROR_FIELDS), first
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(demo: LiveGateway, *, chunked: bool) -> None:
+    """RFC 9110, 7.8: a server may ignore Upgrade. Its body must not be taken for the other protocol."""
+    ask = {**CHAT, "messages": [{"role": "user", "content": "x" * 100_000}]}
+    body = json.dumps(ask).encode()
+    head = ["POST /v1/chat/completions HTTP/1.1", "Host: localhost", f"Authorization: Bearer {demo.key}"]
+    head += ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"]
+    if chunked:
+        sent = "\r\n".join([*head, "Transfer-Encoding: chunked", "", ""]).encode()
+        sent += b"".join(
+            b"%x\r\n%b\r\n" % (len(body[at : at + 9000]), body[at : at + 9000]) for at in range(0, len(body), 9000)
+        )
+        sent += b"0\r\n\r\n"
+    else:
+        sent = "\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body
+    after = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    port = int(demo.url.rsplit(":", 1)[1])
+    for cuts in ([], [10, 150, 400, 70_000]):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            for begin, end in itertools.pairwise([0, *cuts, len(sent + after)]):
+                connection.sendall((sent + after)[begin:end])
+                time.sleep(0.02)
+            found = b""
+            while piece := connection.recv(65536):
+                found += piece
+        first, second = found.split(b"HTTP/1.1 200 OK")[1:]
+        assert b'"chat.completion"' in first
+        assert b'"version"' in second
 
 
 def test_trailing_slashes_and_ids_with_slashes(demo: LiveGateway) -> None:

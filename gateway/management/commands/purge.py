@@ -12,8 +12,8 @@ from media.sweep import sweep
 class Command(OperatorCommand):
     help = (
         "Deletes stored responses older than RESPONSES_RETENTION_DAYS, conversations that were in the bin for "
-        "CONVERSATIONS_BIN_DAYS, answers to idempotency keys older than a day, and what uploads that broke off have "
-        "left. The server does so itself."
+        "CONVERSATIONS_BIN_DAYS, answers to idempotency keys older than a day, sessions that are over, and what "
+        "uploads that broke off have left. The server does so itself."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

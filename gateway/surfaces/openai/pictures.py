@@ -14,6 +14,8 @@ from gateway.chat import ChatRequest
 from gateway.errors import BadRequest, GatewayError
 from gateway.events import Event, Failed, RawReply, Started, Usage
 from gateway.idempotency import HEADER, Asked, Given, enter, key_in
+from gateway.limiter import limiter, limits_of
+from gateway.limits import REQUESTS
 from gateway.nested import rewritten
 from gateway.pictures import EXTENSIONS, IMAGES, MAX_INPUTS, Picture, PictureRequest
 from gateway.surfaces import idempotent, kept
@@ -21,7 +23,7 @@ from gateway.surfaces.exchange import STREAM_HEADERS, Exchange
 from gateway.surfaces.multipart import Bounds, is_multipart, read_form
 from gateway.surfaces.openai.consumer import OpenAISurface
 from gateway.surfaces.openai.encoder import priced
-from gateway.surfaces.openai.errors import error_object
+from gateway.surfaces.openai.errors import error_object, limit_headers
 from gateway.surfaces.openai.picture_parser import (
     inline_picture,
     parse_edit,
@@ -201,6 +203,7 @@ class Images(OpenAISurface):
         else:
             found = await enter(Asked(principal.user_id, self.name, request.key, request.digest))
             if isinstance(found, Given):
+                await self._count(exchange, principal, request)
                 await self._give_again(exchange, request, found)
                 return
             async with found as request.claim:
@@ -249,6 +252,12 @@ class Images(OpenAISurface):
             await request.claim.keep(200, STREAM, encoder.record())
         else:
             await request.claim.keep(200, REPLY, cast(PictureReply, encoder).record())
+
+    async def _count(self, exchange: Exchange, principal: Principal, request: PictureRequest) -> None:
+        """A request is one, whatever it is answered with; tokens are not used for it. Raises RateLimited."""
+        limits = [limit for limit in limits_of(principal) if limit.kind == REQUESTS]
+        if limits:
+            exchange.limit_headers = limit_headers((await limiter.admit(limits, request)).standings)
 
     async def _give_again(self, exchange: Exchange, request: PictureRequest, given: Given) -> None:
         headers = self.answer_headers(exchange, request)

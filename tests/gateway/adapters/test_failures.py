@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import email.utils
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -84,6 +86,21 @@ def test_every_part_of_the_credential_is_masked() -> None:
         assert shown.endswith(" end")
     assert masked(f"{KEY} and {KEY}", KEY) == "*** and ***"
     assert masked("sk-upst is short", KEY) == "sk-upst is short"
+
+
+def test_a_credential_is_masked_in_whatever_way_it_is_written() -> None:
+    key = "sk/up+stream 0123=ä~456789"
+    raw = key.encode()
+    forms = [quote(key, safe=""), quote(key, safe="").lower(), quote_plus(key), raw.hex(), raw.hex().upper()]
+    for before in (b"", b":", b"me:", b"name:"):
+        forms += [base64.b64encode(before + raw + b"\n").decode(), base64.urlsafe_b64encode(before + raw).decode()]
+    for form in forms:
+        shown = masked(f"Basic {form} is wrong", key)
+        # Of other bytes beside it a character or two may stay.
+        assert all(form[at : at + 8] not in shown for at in range(6, len(form) - 12)), (form, shown)
+        assert shown.startswith("Basic ")
+        assert shown.endswith(" is wrong")
+    assert masked("what has nothing of it stays as it is: 0123456789abcdef", key).endswith("abcdef")
 
 
 def test_a_message_is_one_line_of_a_kilobyte_without_tricks() -> None:
