@@ -10,6 +10,7 @@ import json
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -42,7 +43,8 @@ LIBRARIES = {
 HIGHLIGHT = f"{VENDOR}/highlightjs-cdn-assets-11.12.0"
 # What the first paint needs; the rest is fetched when it is used.
 FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-core")
-LATER = ("dialogs", "markdown", "mathrules", "blocks", "highlight", "math", "sse", "upload", "viewer")
+TALK = ("turns", "windows")
+LATER = (*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math", "sse", "upload", "viewer")
 
 
 @cache
@@ -73,8 +75,10 @@ def import_map_element(request: HttpRequest) -> SafeString:
 
 
 @cache
-def preloaded() -> tuple[str, ...]:
-    own = (static(f"{MODULES}/{name}.js") for name in modules() if name not in LATER and name != "app")
+def preloaded(talk: bool = False) -> tuple[str, ...]:
+    """With what shows a conversation where one is opened."""
+    later = set(LATER) - set(TALK) if talk else set(LATER)
+    own = (static(f"{MODULES}/{name}.js") for name in modules() if name not in later and name != "app")
     return (*(static(LIBRARIES[name]) for name in FIRST), *own)
 
 
@@ -107,13 +111,13 @@ def boot(request: HttpRequest) -> dict[str, Any]:
 @never_cache
 @require_safe
 @login_required
-def chat(request: HttpRequest, conversation: str = "") -> HttpResponse:
+def chat(request: HttpRequest, conversation: UUID | None = None) -> HttpResponse:
     """The same for every chat: which one is meant, and whether it is the user's, is for the API to say."""
     get_token(request)
     context = {
         "boot": boot(request),
         "words": script_words(get_language() or settings.LANGUAGE_CODE),
         "import_map": import_map_element(request),
-        "preloaded": preloaded(),
+        "preloaded": preloaded(talk=conversation is not None),
     }
     return render(request, "conversations/chat.html", context)

@@ -9,6 +9,7 @@ from typing import Any
 from conversations import tree
 from conversations.listing import Hit, Page
 from conversations.models import Conversation, Message
+from conversations.windows import Window
 
 TAIL = 50
 
@@ -96,7 +97,13 @@ def branch_body(conversation: Conversation, end: uuid.UUID | None, limit: int = 
     """The last messages of the branch that ends with `end`, and whether older ones are there."""
     rows = tree.path_to(end, limit + 1)
     more = len(rows) > limit
-    return {"messages": messages_body(conversation, rows[-limit:]), "has_more": more}
+    return {"messages": messages_body(conversation, rows[-limit:]), "has_more": more, "has_newer": False}
+
+
+def window_body(conversation: Conversation, window: Window) -> dict[str, Any]:
+    """As `branch_body`, of a part of the branch."""
+    messages = messages_body(conversation, window.rows)
+    return {"messages": messages, "has_more": window.earlier, "has_newer": window.later}
 
 
 def whole_body(conversation: Conversation) -> dict[str, Any]:

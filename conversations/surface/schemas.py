@@ -19,6 +19,12 @@ class Hit(serializers.Serializer):  # type: ignore[type-arg]
     snippet = Snippet(many=True)
 
 
+class Found(serializers.Serializer):  # type: ignore[type-arg]
+    object = serializers.ChoiceField(["list"])
+    data = Hit(many=True)  # type: ignore[assignment]
+    complete = serializers.BooleanField(help_text="False: there are more than are told.")
+
+
 class ConversationListed(serializers.Serializer):  # type: ignore[type-arg]
     id = serializers.UUIDField()
     object = serializers.ChoiceField(["conversation"])
@@ -82,6 +88,7 @@ class ConversationWhole(ConversationListed):
     settings = serializers.DictField()
     messages = MessageBody(many=True)
     has_more = serializers.BooleanField(help_text="Whether there are older messages: ask with `before`.")
+    has_newer = serializers.BooleanField(help_text="Whether newer ones follow: ask with `after`.")
 
 
 class ConversationSet(serializers.Serializer):  # type: ignore[type-arg]

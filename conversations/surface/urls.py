@@ -19,6 +19,7 @@ urlpatterns = [
     re_path(HERE + r"/folders/?\Z", views.Folders.as_view()),
     re_path(HERE + r"/tags/?\Z", views.Tags.as_view()),
     re_path(ONE + r"/?\Z", views.One.as_view()),
+    re_path(ONE + r"/find/?\Z", views.Find.as_view()),
     re_path(ONE + r"/restore/?\Z", views.Restore.as_view()),
     re_path(ONE + r"/purge/?\Z", views.Purge.as_view()),
     re_path(ONE + r"/export/?\Z", transfer.ExportOne.as_view()),

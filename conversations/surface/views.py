@@ -8,11 +8,19 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from conversations import editing, listing, tree
+from conversations import editing, listing, tree, windows
 from conversations.listing import Wanted
 from conversations.surface import schemas
 from conversations.surface.base import ConversationView, named_version
-from conversations.surface.bodies import TAIL, branch_body, conversation_body, page_body, whole_body
+from conversations.surface.bodies import (
+    TAIL,
+    branch_body,
+    conversation_body,
+    hit_body,
+    page_body,
+    whole_body,
+    window_body,
+)
 from conversations.surface.fields import (
     BULK,
     CHANGED,
@@ -25,9 +33,11 @@ from conversations.surface.fields import (
     body_of,
     query_of,
 )
+from gateway.surfaces.openai.parser import missing
 from gateway.surfaces.openai.views import caller
 
 TAGGED = ["conversations"]
+PARTS = {"around": windows.around, "after": windows.after}
 FILTERS = [
     OpenApiParameter("q", str, description="Words, all of which a message or the title holds; the last may be begun."),
     OpenApiParameter("folder", str, description="The folder's name; empty: those in none."),
@@ -95,23 +105,29 @@ class One(ConversationView):
             OpenApiParameter("limit", int, description=f"Messages, 1 to {MAX_LIMIT}; {TAIL} by default."),
             OpenApiParameter("before", str, description="A message's id: those above it."),
             OpenApiParameter("leaf", str, description="A message's id: the branch that ends with it."),
+            OpenApiParameter("around", str, description="A message's id: it and its neighbours on the branch."),
+            OpenApiParameter("after", str, description="A message's id: those below it on the branch."),
         ],
         responses={200: schemas.ConversationWhole},
     )
     def get(self, request: Request, conversation_id: str) -> Response:
         """The conversation and the last messages of the branch that is shown."""
         row = self.row(request, conversation_id)
-        readers = {"limit": a_query_number(1, MAX_LIMIT), "before": an_id, "leaf": an_id}
-        asked = query_of(request, readers)
-        end = row.active_leaf
-        for name in ("leaf", "before"):
+        places = ("leaf", "before", "around", "after")
+        asked = query_of(request, {"limit": a_query_number(1, MAX_LIMIT), **dict.fromkeys(places, an_id)})
+        end, limit = row.active_leaf, asked.get("limit", TAIL)
+        part: dict[str, Any] = {}
+        for name in places:
             if name in asked:
                 message = row.messages.filter(pk=asked[name]).first()
                 if message is None:
                     raise tree.missing_message(name)
-                end = message.pk if name == "leaf" else message.parent_id
-        branch = branch_body(row, end, asked.get("limit", TAIL))
-        return Response({**conversation_body(row), **branch}, headers=tagged(row.version))
+                if name in PARTS:
+                    part = window_body(row, PARTS[name](row, message, limit))
+                else:
+                    end = message.pk if name == "leaf" else message.parent_id
+        part = part or {**branch_body(row, end, limit), "has_newer": "before" in asked}
+        return Response({**conversation_body(row), **part}, headers=tagged(row.version))
 
     @extend_schema(
         operation_id="change_conversation",
@@ -133,6 +149,23 @@ class One(ConversationView):
         row = self.row(request, conversation_id)
         editing.bulk(self.owner_id(request), [row.pk], "delete", None, ())
         return Response({"id": row.pk, "object": "conversation", "deleted": True})
+
+
+class Find(ConversationView):
+    @extend_schema(
+        operation_id="find_in_conversation",
+        tags=TAGGED,
+        parameters=[OpenApiParameter("q", str, required=True, description="What stands in a message as it is.")],
+        responses={200: schemas.Found},
+    )
+    def get(self, request: Request, conversation_id: str) -> Response:
+        """The messages of the branch that is shown in which the words are, the first first, with snippets."""
+        row = self.row(request, conversation_id)
+        words = query_of(request, {"q": LISTED["q"]}).get("q", "").strip()
+        if not words:
+            raise missing("q")
+        found, complete = windows.find(row, words)
+        return Response({"object": "list", "data": [hit_body(hit) for hit in found], "complete": complete})
 
 
 class Restore(ConversationView):

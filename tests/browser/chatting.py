@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conversations.models import Conversation, Message
 from tests.browser.test_admin import Watched
 from tests.support.gateway import LiveGateway
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import User
     from playwright.sync_api import Browser, Locator
 
 AXE = Path(__file__).parent / "vendor/axe-core-4.14.1/axe.min.js"
@@ -18,6 +20,23 @@ RUN_AXE = """async () => {
   return found.violations.map(({ id, nodes }) => id + ": " + nodes.map((node) => node.html + " " +
     node.any.map((check) => check.message).join("; ")).join(" | "));
 }"""
+
+
+def long_chat(owner: User, count: int) -> list[Message]:
+    """A chat of `owner` in which questions and answers take turns, message 0 first."""
+    chat = Conversation.objects.create(owner=owner, title="A long talk")
+    rows: list[Message] = []
+    for number in range(count):
+        text = f"Message number {number}." + (f"\n\n```python\nprint({number})\n```\n" if number % 10 == 9 else "")
+        asked = {"role": "assistant", "model": "alpha"} if number % 2 else {"role": "user"}
+        parent = rows[-1] if rows else None
+        row = Message(conversation=chat, owner_id=owner.pk, parent=parent, seq=number + 1, content=text, **asked)
+        row.text = text
+        rows.append(row)
+    Message.objects.bulk_create(rows)
+    chat.active_leaf = rows[-1].pk
+    chat.save()
+    return rows
 
 
 class Chatting(Watched):

@@ -1,6 +1,7 @@
 // The chat page: puts the parts together, follows the address, and hears the keys that work everywhere.
 
 import { render } from "preact";
+import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { page } from "./api.js";
 import { Viewer } from "./attachments.js";
@@ -8,7 +9,6 @@ import { Composer } from "./composer.js";
 import { Sidebar, newChat, nextTheme, openChat, remove, rename, toggleSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
-import { Log } from "./turns.js";
 import { Announcer, Icon, Menu, Tap, Toast, focusBox, html, menu, openMenu } from "./ui.js";
 import { cost } from "./words.js";
 
@@ -41,6 +41,7 @@ function Bar() {
   const options = (/** @type {Event} */ event) => openMenu(event, "Options of this chat", [
     { icon: "pin", label: chat.pinned ? "Unpin" : "Pin", act: () => thread.update(chat.id, { pinned: !chat.pinned }).catch(store.complain) },
     { icon: "edit", label: "Rename", act: () => rename(chat) },
+    { icon: "search", label: "Find", hint: "Ctrl F", act: () => (store.dialog.value = "find") },
     { icon: "tune", label: "Instructions", act: () => (store.dialog.value = "settings") },
     { icon: "trash", label: "Delete", bad: true, act: () => remove(chat) },
   ]);
@@ -70,7 +71,18 @@ function Middle() {
   }
   if (thread.phase.value === "loading") return html`<${Slow} />`;
   const empty = !thread.chat.value && !thread.messages.value.length;
-  return empty ? html`<${First} />` : html`<${Log} />`;
+  if (empty) return html`<${First} />`;
+  if (!talk.value) loadTalk();
+  return talk.value && html`<${talk.value.Log} />`;
+}
+
+/** What shows a conversation. Who begins a new chat has it by the time there is something to show. */
+const talk = signal(/** @type {any} */ (null));
+
+function loadTalk() {
+  import("./turns.js").then((module) => (talk.value = module)).catch(store.complain);
+  // What the first answer will be written with.
+  import("./markdown.js").catch(() => {});
 }
 
 /** Nothing for 300 ms, then that something is on its way. */
@@ -109,14 +121,21 @@ function start(words) {
   focusBox();
 }
 
+/** Dialogs that are modules of their own: what each exports as its default. @type {Record<string, () => Promise<any>>} */
+const OWN_DIALOGS = { find: () => import("./find.js") };
+
 /** Dialogs are fetched when one is opened. */
 function OpenDialog() {
   const name = store.dialog.value;
-  const [parts, setParts] = useState(/** @type {any} */ (null));
+  const [parts, setParts] = useState(/** @type {Record<string, any>} */ ({}));
   useEffect(() => {
-    if (name && !parts) import("./dialogs.js").then(setParts).catch(store.complain);
+    if (!name || parts[name]) return;
+    const found = (/** @type {any} */ shown) => setParts((known) => ({ ...known, [name]: shown }));
+    const own = OWN_DIALOGS[name];
+    const fetched = own ? own().then((module) => module.default) : import("./dialogs.js").then(({ dialogs }) => dialogs[name]);
+    fetched.then((shown) => found(() => shown)).catch(store.complain);
   }, [name]);
-  const Shown = name && parts?.dialogs[name];
+  const Shown = name && parts[name]?.();
   return Shown ? html`<${Shown} key=${name} close=${() => (store.dialog.value = "")} />` : null;
 }
 
@@ -135,6 +154,8 @@ function key(event) {
   const letter = event.key.toLowerCase();
   const dialogOpen = Boolean(store.dialog.value || menu.value || document.querySelector("dialog[open]"));
   if (control && !event.shiftKey && letter === "k") store.dialog.value = "search";
+  // The browser finds what is on the page; where that is not all of the chat, the server looks.
+  else if (control && !event.shiftKey && letter === "f" && thread.chat.value && !dialogOpen) store.dialog.value = "find";
   else if (control && event.shiftKey && letter === "o") newChat();
   else if (control && !event.shiftKey && letter === "b") toggleSidebar();
   else if (event.key === "Escape" && !dialogOpen) escape();
@@ -155,6 +176,7 @@ function look() {
 }
 
 addEventListener("popstate", arrive);
+addEventListener("input", () => talk.value || !navigator.onLine || loadTalk());
 addEventListener("keydown", key);
 addEventListener("online", () => ((store.online.value = true), look()));
 addEventListener("offline", () => (store.online.value = false));

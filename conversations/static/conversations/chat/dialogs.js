@@ -12,7 +12,7 @@ import { matching, room, symbol, time } from "./words.js";
  * A field over a list that the arrow keys walk.
  * @param {any} props
  */
-function Finder({ label, placeholder, words, setWords, rows, use, row, empty, note }) {
+export function Finder({ label, placeholder, words, setWords, rows, use, row, empty, note }) {
   const [at, setAt] = useState(0);
   const list = useRef(/** @type {HTMLElement | null} */ (null));
   const here = Math.min(at, Math.max(rows.length - 1, 0));
@@ -147,6 +147,7 @@ function Settings({ close }) {
 
 const KEYS = [
   ["Send", "Enter"], ["New line", "Shift Enter"], ["Stop the answer, or close", "Esc"], ["Search chats and commands", "Ctrl K"],
+  ["Find in this chat", "Ctrl F"],
   ["New chat", "Ctrl Shift O"], ["Message box", "/"], ["Show or hide the sidebar", "Ctrl B"], ["This list", "?"],
 ];
 

@@ -16,6 +16,10 @@ export const chat = signal(null);
 /** @type {import("@preact/signals").Signal<any[]>} */
 export const messages = signal([]);
 export const hasEarlier = signal(false);
+/** What is loaded of the branch ends before the branch does. */
+export const hasLater = signal(false);
+/** The message that the page is to show: {id}. */
+export const target = signal(/** @type {{id: string} | null} */ (null));
 /** "", "loading" or "missing". */
 export const phase = signal("");
 /** What kept a question from being asked: {message, again}. */
@@ -59,6 +63,7 @@ export function startNew(push = true) {
   chat.value = null;
   messages.value = [];
   hasEarlier.value = false;
+  hasLater.value = false;
   phase.value = "";
   problem.value = null;
   prompt.value = "";
@@ -75,20 +80,20 @@ export async function open(id, { push = true, leaf = "" } = {}) {
   if (chat.value?.id !== id) {
     chat.value = store.chats.value.find((other) => other.id === id) ?? { id, title: "" };
     messages.value = [];
+    hasLater.value = false;
     problem.value = null;
   }
   phase.value = messages.value.length ? "" : "loading";
   fresh.value = new Set([...fresh.value].filter((other) => other !== id));
   try {
-    const whole = await json("GET", `${ROOT}/conversations/${id}`);
+    const whole = await json("GET", `${ROOT}/conversations/${id}${leaf ? `?around=${leaf}` : ""}`);
     if (chat.value?.id !== id) return;
     show(whole);
-    if (leaf && !messages.value.some((message) => message.id === leaf)) {
-      show(await json("GET", `${ROOT}/conversations/${id}?leaf=${leaf}`));
-    }
+    if (leaf) target.value = { id: leaf };
     store.chosen.value = whole.model ? { id: whole.model, provider: whole.provider } : store.chosen.value;
   } catch (error) {
     if (chat.value?.id !== id) return;
+    if (leaf && error instanceof Failure && error.code === "message_not_found") return open(id, { push: false });
     if (error instanceof Failure && error.status === 404) phase.value = "missing";
     else problem.value = { message: /** @type {Error} */ (error).message, again: () => open(id, { push: false, leaf }) };
     if (error instanceof Failure && error.status === 401) store.signedOut.value = true;
@@ -96,28 +101,18 @@ export async function open(id, { push = true, leaf = "" } = {}) {
   }
 }
 
-/** Takes a chat with the end of its branch as the server has it. @param {any} whole */
-function show(whole) {
+/** Takes a chat with a part of its branch as the server has it; what was loaded above it stays. @param {any} whole */
+export function show(whole) {
   const keys = new Map(messages.value.map((message) => [message.id, message.key]));
+  const above = messages.value.slice(0, Math.max(0, messages.value.findIndex((message) => message.id === whole.messages[0]?.id)));
   chat.value = whole;
-  hasEarlier.value = whole.has_more;
-  messages.value = whole.messages.map((message) => ({ ...message, key: keys.get(message.id) ?? message.id }));
+  if (!above.length) hasEarlier.value = whole.has_more;
+  hasLater.value = whole.has_newer;
+  const fresh = whole.messages.map((/** @type {any} */ message) => ({ ...message, key: keys.get(message.id) ?? message.id }));
+  messages.value = [...above, ...fresh];
   phase.value = "";
   const running = messages.value.find((message) => ["queued", "streaming"].includes(message.state));
   if (running && !streams.value.has(whole.id)) follow(watch(whole.id, running.id, running.created_at), null);
-}
-
-export async function earlier() {
-  const first = messages.value[0];
-  if (!chat.value || !first) return;
-  try {
-    const older = await json("GET", `${ROOT}/conversations/${chat.value.id}?before=${first.id}`);
-    if (messages.value[0] !== first) return;
-    messages.value = [...older.messages.map((message) => ({ ...message, key: message.id })), ...messages.value];
-    hasEarlier.value = older.has_more;
-  } catch (error) {
-    store.complain(error);
-  }
 }
 
 /** Looks whether the open chat went on elsewhere. */
@@ -125,7 +120,7 @@ export async function catchUp() {
   const open = chat.value;
   if (!open || streams.value.has(open.id) || phase.value) return;
   const known = store.chats.value.find((other) => other.id === open.id);
-  if (known && known.version === open.version) return;
+  if (hasLater.value || (known && known.version === open.version)) return;
   try {
     const whole = await json("GET", `${ROOT}/conversations/${open.id}`);
     if (chat.value?.id === open.id && !streams.value.has(open.id)) show(whole);
@@ -135,7 +130,11 @@ export async function catchUp() {
 }
 
 /** Asks something at the end of the branch. @param {string | any[]} content */
-export function send(content) {
+export async function send(content) {
+  if (hasLater.value) {
+    const whole = await json("GET", `${ROOT}/conversations/${chat.value.id}`).catch(() => null);
+    if (whole && chat.value?.id === whole.id) show(whole);
+  }
   const last = messages.value.at(-1);
   return say(content, last?.id ?? null, messages.value, true);
 }
@@ -158,6 +157,7 @@ async function say(content, parent, before, atEnd) {
   const id = chat.value?.id ?? key;
   problem.value = null;
   messages.value = [...before, mine];
+  hasLater.value = false;
   asked.value += 1;
   sending.value = true;
   const again = () => say(content, parent, before, atEnd);
@@ -193,6 +193,7 @@ async function made(text) {
 export function regenerate(message) {
   const at = messages.value.findIndex((other) => other.id === message.id);
   messages.value = messages.value.slice(0, at);
+  hasLater.value = false;
   problem.value = null;
   asked.value += 1;
   return ask(chat.value.id, { parent_id: message.parent }, () => open(chat.value.id, { push: false }));
@@ -318,7 +319,8 @@ function pause(most) {
 async function ended(stream, answer) {
   try {
     const whole = await json("GET", `${ROOT}/conversations/${stream.chat}`);
-    if (chat.value?.id === stream.chat) show({ ...whole, messages: timed(whole.messages, stream) });
+    if (chat.value?.id === stream.chat && hasLater.value) chat.value = { ...chat.value, version: whole.version };
+    else if (chat.value?.id === stream.chat) show({ ...whole, messages: timed(whole.messages, stream) });
     else fresh.value = new Set([...fresh.value, stream.chat]);
     store.listed(whole);
   } catch (error) {

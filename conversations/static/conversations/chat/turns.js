@@ -9,6 +9,7 @@ import { filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
 import { Icon, Tap, copy, html } from "./ui.js";
+import { More, Place, earlier, isMany, later, latest } from "./windows.js";
 import { cost, seconds, sibling, symbol, time, tokens } from "./words.js";
 
 /** Whether the page follows the end of an answer: until the reader looks elsewhere. */
@@ -18,32 +19,52 @@ export function Log() {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const messages = thread.messages.value;
   const stream = thread.current();
+  const many = isMany(messages.length);
   const id = thread.chat.value?.id ?? "";
   useEffect(() => {
     pinned.value = true;
     toEnd(place.current);
   }, [thread.asked.value]);
   const isHere = messages.length > 0;
+  const target = thread.target.value;
   useEffect(() => {
-    const wanted = isHere && document.getElementById(location.hash.slice(1));
-    pinned.value = !wanted;
-    if (wanted) {
-      wanted.scrollIntoView({ block: "center" });
-      wanted.focus();
-    } else toEnd(place.current);
+    pinned.value = !target;
+    if (isHere && !target) toEnd(place.current);
   }, [id, isHere]);
+  useEffect(() => {
+    if (!isHere || !target) return;
+    pinned.value = false;
+    goTo(target.id);
+    thread.target.value = null;
+  }, [isHere, target]);
   useEffect(() => watchReader(/** @type {HTMLElement} */ (place.current)), []);
   return html`<section class="log" aria-label="Conversation" tabindex="0" ref=${place}>
-    ${thread.hasEarlier.value && html`<p class="earlier">
-      <button type="button" class="btn line" onClick=${thread.earlier}>Earlier messages</button></p>`}
-    ${messages.map((message, at) => html`<${Turn} key=${message.key} message=${message} last=${at === messages.length - 1} />`)}
-    ${stream && !messages.some((message) => message.id === stream.message) && html`<${Live} key=${stream.message || "live"} stream=${stream} />`}
+    ${thread.hasEarlier.value && html`<${More} key="earlier" words="Earlier messages" act=${earlier} />`}
+    ${messages.map((message, at) => html`<${Place} key=${message.key} message=${message} many=${many}>
+      <${Turn} message=${message} last=${at === messages.length - 1} /></${Place}>`)}
+    ${thread.hasLater.value && html`<${More} key="later" words="Later messages" act=${later} />`}
+    ${stream && !thread.hasLater.value && !messages.some((message) => message.id === stream.message) && html`<${Live} key=${stream.message || "live"} stream=${stream} />`}
     <${Problem} />
   </section>
-  ${!pinned.value && html`<button type="button" class="btn jump" onClick=${() => {
+  ${!pinned.value && html`<button type="button" class="btn jump" onClick=${async () => {
+    await latest();
     pinned.value = true;
-    toEnd(place.current);
+    requestAnimationFrame(() => toEnd(place.current));
   }}><${Icon} name="latest" small /> Latest</button>`}`;
+}
+
+/** Shows a message in the middle, again once what is beside it has its height, and says that it is the one. @param {string} id */
+function goTo(id) {
+  const show = () => {
+    const turn = document.getElementById(`m-${id}`);
+    turn?.scrollIntoView({ block: "center" });
+    if (!turn || turn.className === "far") return;
+    for (const other of document.querySelectorAll(".turn[data-found]")) other.removeAttribute("data-found");
+    turn.dataset.found = "";
+    turn.focus({ preventScroll: true });
+  };
+  show();
+  requestAnimationFrame(() => requestAnimationFrame(show));
 }
 
 /** @param {HTMLElement | null} log */
@@ -60,9 +81,14 @@ function watchReader(log) {
   log.addEventListener("wheel", (event) => event.deltaY < 0 && away(), { passive: true });
   log.addEventListener("touchmove", () => !near() && away(), { passive: true });
   log.addEventListener("keydown", (event) => ["PageUp", "ArrowUp", "Home"].includes(event.key) && away());
+  let before = 0;
   log.addEventListener("scroll", () => {
+    const top = log.scrollTop;
+    // Somebody moved the scroll bar, or was led elsewhere. Turns that get their real height move the place a little.
+    if (top < before - 2 && log.scrollHeight - top - log.clientHeight > 150) away();
+    before = top;
     log.toggleAttribute("data-scrolled", log.scrollTop > 4);
-    if (near()) pinned.value = true;
+    if (near() && !thread.hasLater.value) pinned.value = true;
   }, { passive: true });
   const grown = new ResizeObserver(() => pinned.value && !reads(log) && toEnd(log));
   const watch = new MutationObserver(() => {
