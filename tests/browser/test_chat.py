@@ -289,6 +289,8 @@ def test_drafts_stay_with_their_chat(chatting: Chatting) -> None:
 
 def test_offline_is_said_and_nothing_is_lost(chatting: Chatting) -> None:
     chatting.box.fill("Written under ground")
+    # With the first letter the page fetches what it will show the answer with.
+    chatting.page.wait_for_load_state("networkidle")
     chatting.context.set_offline(True)
     chatting.page.get_by_text("You’re offline.", exact=True).wait_for()
     chatting.box.press("Enter")

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ROOT, json } from "./api.js";
 import { Finder } from "./dialogs.js";
+import { _ } from "./i18n.js";
 import * as thread from "./thread.js";
 import { Dialog, Icon, html } from "./ui.js";
 import { jump } from "./windows.js";
@@ -20,7 +21,7 @@ export default function Find({ close }) {
       return undefined;
     }
     let current = true;
-    setState("Searching");
+    setState(_("Searching"));
     const timer = setTimeout(async () => {
       try {
         const found = await json("GET", `${ROOT}/conversations/${thread.chat.value.id}/find?q=${encodeURIComponent(wanted)}`);
@@ -42,8 +43,8 @@ export default function Find({ close }) {
   const row = (/** @type {any} */ hit) => html`<span class="lead"><${Icon} name=${hit.role === "user" ? "edit" : "right"} /></span>
     <span class="cut"><small class="cut">${hit.snippet.map((/** @type {any} */ piece) => (piece.match ? html`<mark>${piece.text}</mark>` : piece.text))}</small></span>
     <span></span><small class="mute">${time(hit.created_at)}</small>`;
-  const empty = state || (words.trim() ? `Nothing here with “${words.trim()}”.` : "Words of this chat, as they stand there.");
-  return html`<${Dialog} label="Find in this chat" className="finder" close=${close}>
-    <${Finder} label="Find in this chat" placeholder="Find in this chat" words=${words} setWords=${setWords} rows=${hits}
-      use=${use} row=${row} note="show" empty=${empty} /></${Dialog}>`;
+  const empty = state || (words.trim() ? _("Nothing here with “{words}”.", { words: words.trim() }) : _("Words of this chat, as they stand there."));
+  return html`<${Dialog} label=${_("Find in this chat")} className="finder" close=${close}>
+    <${Finder} label=${_("Find in this chat")} placeholder=${_("Find in this chat")} words=${words} setWords=${setWords} rows=${hits}
+      use=${use} row=${row} note=${_("show")} empty=${empty} /></${Dialog}>`;
 }
