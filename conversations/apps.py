@@ -10,12 +10,15 @@ class ConversationsConfig(AppConfig):
     name = "conversations"
 
     def ready(self) -> None:
+        from conversations.generation.turns import open_turn
         from conversations.retention import purge_conversations
         from conversations.search import install
         from conversations.shares.store import revoke_named
+        from gateway.contexts import contexts
         from gateway.retention import purges
         from media.buckets import deleted_alike
 
         post_migrate.connect(install, sender=self, dispatch_uid="conversations.search")
         purges["conversations"] = purge_conversations
         deleted_alike.append(revoke_named)
+        contexts.open_turn = open_turn

@@ -153,6 +153,15 @@ class Preferences:
     allow_fallbacks: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class InConversation:
+    """The stored conversation that a request goes on with, by the caller's name of it, and the `conversation` that it
+    sent, which is told back."""
+
+    id: str
+    told: Mapping[str, Any] = field(repr=False)
+
+
 @dataclass(slots=True)
 class ChatRequest:
     """A checked request. `body` is OpenAI's form without the fields that steer the gateway.
@@ -186,6 +195,7 @@ class ChatRequest:
     # What to search the web for before the model is asked, and what that found.
     search: str = ""
     citations: tuple[Citation, ...] = ()
+    conversation: InConversation | None = None
 
     def hint(self, name: str) -> Any:
         """What another surface's caller said and OpenAI's chat has no word for; None where nothing was said."""

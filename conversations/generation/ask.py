@@ -62,6 +62,8 @@ class Ask:
 
     # The header of that name, as a client_id; the rules are those of retries.
     idempotent: bool = False
+    # The messages are what is new, and where they belong is looked for (`/v1/chat/completions`).
+    goes_on: bool = False
     # Names of fields that have no effect here.
     warnings: tuple[str, ...] = ()
 

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from conversations.generation.rows import BESIDE
+from conversations.generation.placing import BESIDE
 from conversations.generation.threads import off_the_loop
 from conversations.models import Message
 from gateway.errors import BadRequest, GatewayError

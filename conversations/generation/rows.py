@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from conversations import tree
 from conversations.generation.ask import Ask
+from conversations.generation.placing import BROKEN_OFF, placed
 from conversations.models import Conversation, Generation, Message
 from conversations.models.conversations import NAME_CHARS, RUNNING, State
 from gateway.errors import BadRequest, TooManyStreams
@@ -26,11 +27,6 @@ from gateway.errors import BadRequest, TooManyStreams
 LEASE = timedelta(seconds=15)
 KEY_LIVES = timedelta(days=1)
 TITLE_WORDS = 80
-ROLES = {"developer": "system", "function": "tool"}
-# Of a message's fields those that a provider wants back.
-EXTRA = ("name", "tool_call_id", "is_error")
-# An attachment that came beside the messages, not in them: the page does not send it again.
-BESIDE = "beside"
 
 
 @dataclass(slots=True)
@@ -46,6 +42,9 @@ class Begun:
     title: str = ""
     state: dict[str, Any] = field(default_factory=dict)
     temporary: bool = False
+    # Whether the conversation is new, and the first of the messages that are.
+    made: bool = False
+    first: uuid.UUID | None = None
 
 
 @dataclass(slots=True)
@@ -105,12 +104,14 @@ def _begun(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str)
     known = _asked_before(owner, ask)
     if known is not None:
         return known
-    conversation = _conversation(owner, ask)
+    conversation, made = _conversation(owner, ask)
     with tree.locked(conversation) as current:
         tree.check_version(current, ask.version)
         # Pages call the tools that an answer asks for, and go on under the id that they had.
         used = ask.client_id and Message.objects.filter(owner_id=owner, client_id=ask.client_id).exists()
-        leaf, sent = _placed(current, ask, attachments)
+        if ask.goes_on:
+            _check_alone(current)
+        leaf, sent, first = placed(current, ask, attachments)
         answer = tree.append(
             current, leaf, Message.Role.ASSISTANT, "", client_id="" if used else ask.client_id, state=State.STREAMING,
             model=ask.model[:NAME_CHARS], provider=(ask.provider or "")[:NAME_CHARS],
@@ -123,8 +124,17 @@ def _begun(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str)
         Conversation.objects.filter(pk=current.pk).update(**_settings(current, ask))
     begun = Begun(generation.pk, answer.pk, current.pk, leaf, True, sent)
     begun.title, begun.temporary = current.title, current.temporary
-    begun.state = {**current.state, **ask.state}
+    begun.state, begun.made, begun.first = {**current.state, **ask.state}, made, first
     return begun
+
+
+def _check_alone(conversation: Conversation) -> None:
+    """Raises BadRequest where another answer is under way: what follows it cannot be asked before it is there."""
+    if Generation.objects.filter(conversation=conversation, state__in=RUNNING).exists():
+        raise BadRequest(
+            "Another answer is being made in this conversation. Send the request again when it is over.",
+            status=409, code="conversation_busy", param="conversation_id", retry_after=1, should_retry=True,
+        )  # fmt: skip
 
 
 def _asked_before(owner: int, ask: Ask) -> Begun | None:
@@ -139,7 +149,7 @@ def _asked_before(owner: int, ask: Ask) -> Begun | None:
         return None
     same = known.request.get("digest") == ask.digest
     if ask.idempotent:
-        if _may_run_again(known):
+        if _may_run_again(known) or (same and ask.goes_on and known.state in BROKEN_OFF):
             Message.objects.filter(pk=known.message_id).update(client_id="")
             return None
         _check_retry(known, same=same)
@@ -168,7 +178,8 @@ def _check_retry(known: Generation, *, same: bool) -> None:
         )  # fmt: skip
 
 
-def _conversation(owner: int, ask: Ask) -> Conversation:
+def _conversation(owner: int, ask: Ask) -> tuple[Conversation, bool]:
+    """The one that is named, and whether it is new."""
     system = "\n\n".join(
         tree.text_of(message.get("content")) for message in ask.messages if message.get("role") == "system"
     )
@@ -177,15 +188,16 @@ def _conversation(owner: int, ask: Ask) -> Conversation:
         if found is not None:
             if found.owner_id != owner or found.deleted_at is not None:
                 raise not_found()
-            return found
+            return found, False
         if ask.parent_id is not None:
             raise not_found()
     words = " ".join(_last_words(ask.messages).split())
     title = words if len(words) <= TITLE_WORDS else words[: TITLE_WORDS - 1] + "…"
-    return Conversation.objects.create(
+    made = Conversation.objects.create(
         pk=ask.conversation_id or uuid.uuid4(), owner_id=owner, title=tree.storable(title),
         system_prompt=tree.storable(system), temporary=ask.conversation_id is None,
     )  # fmt: skip
+    return made, True
 
 
 def _settings(conversation: Conversation, ask: Ask) -> dict[str, Any]:
@@ -199,85 +211,6 @@ def _settings(conversation: Conversation, ask: Ask) -> dict[str, Any]:
 def _last_words(messages: Sequence[dict[str, Any]]) -> str:
     said = (tree.text_of(message.get("content")) for message in reversed(messages) if message.get("role") == "user")
     return next(said, "")
-
-
-def _placed(
-    conversation: Conversation, ask: Ask, attachments: list[dict[str, Any]]
-) -> tuple[uuid.UUID | None, list[dict[str, Any]]]:
-    """Puts what is new into the tree: the message that is to be answered, and the messages for the provider."""
-    if ask.parent_id is not None:
-        if not conversation.messages.filter(pk=ask.parent_id).exists():
-            raise BadRequest("No such message to answer.", status=404, code="message_not_found", param="parent_id")
-        prompt = [{"role": "system", "content": conversation.system_prompt}] if conversation.system_prompt else []
-        path = tree.path_to(ask.parent_id)
-        leaf: uuid.UUID | None = ask.parent_id
-        new, before = ask.messages, [*prompt, *map(_as_sent, path)]
-        if any(message.role == Message.Role.SYSTEM for message in path):
-            before = before[len(prompt) :]
-        sent = [*before, *(dict(message) for message in new)]
-    else:
-        end, count = tree.match_path(conversation, [_comparable(message) for message in ask.messages])
-        path = tree.path_to(end)
-        if attachments and count == len(ask.messages) and path and path[-1].role == Message.Role.USER:
-            # The same words with other pictures are another message.
-            count, path = count - 1, path[:-1]
-        leaf, new = (path[-1].pk if path else None), ask.messages[count:]
-        sent = [dict(message) for message in ask.messages]
-        _attach_earlier(path, sent[:count])
-    if sent and (parts := _beside(attachments)):
-        sent[-1]["content"] = with_parts(sent[-1].get("content"), parts)
-    for index, message in enumerate(new):
-        last = index == len(new) - 1
-        leaf = _appended(conversation, leaf, message, attachments if last else []).pk
-    return leaf, sent
-
-
-def _beside(attachments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The parts of a message that came beside it."""
-    return [item["part"] for item in attachments if item.get(BESIDE) and "part" in item]
-
-
-def _comparable(message: dict[str, Any]) -> dict[str, Any]:
-    role = message.get("role")
-    return {"role": ROLES.get(str(role), role), "content": message.get("content")}
-
-
-def _as_sent(message: Message) -> dict[str, Any]:
-    """A message of the tree in OpenAI's form, with what was attached to it."""
-    found: dict[str, Any] = {"role": message.role, "content": message.content, **message.extra}
-    if message.tool_calls:
-        found["tool_calls"] = message.tool_calls
-    if parts := _beside(message.attachments):
-        found["content"] = with_parts(message.content, parts)
-    return found
-
-
-def with_parts(content: Any, parts: list[dict[str, Any]]) -> list[Any]:
-    texts = [{"type": "text", "text": content}] if isinstance(content, str) and content else list(content or [])
-    return [*texts, *parts]
-
-
-def _attach_earlier(path: Sequence[Message], sent: list[dict[str, Any]]) -> None:
-    """Pages send a picture once, beside the message; its model is to see it again with every later one."""
-    said = iter(reversed(sent))
-    for row in reversed(path):
-        message = next(said, None)
-        if message is None:
-            return
-        if parts := _beside(row.attachments):
-            message["content"] = with_parts(message["content"], parts)
-
-
-def _appended(
-    conversation: Conversation, parent: uuid.UUID | None, message: dict[str, Any], attachments: list[dict[str, Any]]
-) -> Message:
-    extra = {name: message[name] for name in EXTRA if message.get(name) is not None}
-    role = ROLES.get(message["role"], message["role"])
-    content = message.get("content")
-    return tree.append(
-        conversation, parent, role, "" if content is None else content,
-        tool_calls=message.get("tool_calls") or [], extra=extra, attachments=attachments,
-    )  # fmt: skip
 
 
 def end(generation: uuid.UUID, message: uuid.UUID, worker: str, outcome: Outcome) -> bool:
@@ -298,6 +231,22 @@ def end(generation: uuid.UUID, message: uuid.UUID, worker: str, outcome: Outcome
         )  # fmt: skip
         _touched(Message.objects.filter(pk=message).values_list("conversation_id", flat=True))
     return True
+
+
+def undo(begun: Begun, worker: str) -> list[dict[str, Any]]:
+    """Takes back an answer in which nothing was said, with the question; the attachments that went with them."""
+    with transaction.atomic():
+        mine = Generation.objects.filter(pk=begun.generation, worker=worker, state__in=RUNNING)
+        conversation = Conversation.objects.filter(pk=begun.conversation).first()
+        if conversation is None or not mine.exists():
+            return []
+        first = begun.first or begun.message
+        rows = Message.objects.filter(conversation=conversation, pk__in=[first, begun.parent, begun.message])
+        gone = [item for row in rows if row.pk == first or begun.first for item in row.attachments]
+        tree.delete_branch(conversation, first)
+        if begun.made and not conversation.messages.exists():
+            conversation.delete()
+    return gone
 
 
 def _touched(conversations: Iterable[uuid.UUID]) -> None:

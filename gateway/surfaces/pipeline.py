@@ -197,6 +197,15 @@ class Surface:
             await self.prepare(chat, principal)
         door = "api." if scope["path"].startswith("/api/") else "v1."
         tally = Tally(scope["g4f.request_id"], principal, chat, door + self.name)
+        if chat.conversation is None:
+            await self._serve(exchange, principal, chat, targets, tally)
+        else:
+            await self._converse(exchange, principal, chat, targets, tally)
+
+    async def _converse(
+        self, exchange: Exchange, principal: Principal, chat: ChatRequest, targets: tuple[Target, ...], tally: Tally
+    ) -> None:
+        """The request names a stored conversation; most surfaces know none."""
         await self._serve(exchange, principal, chat, targets, tally)
 
     async def _serve(

@@ -18,6 +18,7 @@ media/test_two_people.py: test_a_search_of_the_others_is_as_if_there_were_nothin
 === bodies that name another's conversation, message, file, bucket or share
 site/test_tenancy.py: test_bodies_that_name_what_is_anothers_start_nothing
 conversations/test_tenancy.py: test_bodies_that_name_what_is_anothers_make_nothing
+conversations/test_context.py: test_nobody_reaches_anothers
 conversations/test_shares.py: test_nobody_shares_anothers_conversation test_anybody_reads_and_the_owner_alone_writes
 conversations/test_generation_media.py: test_anothers_picture_is_not_there
 conversations/test_transfer.py: test_parts_that_name_anothers_file
@@ -176,6 +177,8 @@ ELSEWHERE = {
     # The day is everybody's; whose usage it is stands in the query.
     "backend-api/v2/usage/(?P<date>[^/]+)": "gateway/test_backend_catalogue.py",
     "setup/<str:token>/": "site/test_setup.py",
+    # A name that another gave a conversation means one's own; an id is asked for there.
+    "api/(?P<provider>[^/]+)/(?P<conversation_id>[^/]+)/chat/completions": "conversations/test_context.py",
 }
 # Providers and models are the operator's, and who may use them is asked in tests/gateway/test_authentication.py. The
 # page of a chat is the same for all; what it shows it asks the API for.

@@ -31,7 +31,6 @@ WHOLE: dict[str, Any] = {
         }
     ],
     "provider": {"order": ["somebody"]},
-    "conversation_id": "c-1",
     "extra_body": {"top_k": 4, "custom": {"deep": ["x"]}},
     "messages": [
         {"role": "system", "content": "Be brief."},

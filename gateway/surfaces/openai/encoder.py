@@ -238,18 +238,19 @@ class ReplyEncoder:
     def body(self) -> bytes:
         if self._raw is not None:
             return self._raw
+        return orjson.dumps(self._whole())
+
+    def _whole(self) -> dict[str, Any]:
         self.usage = self.usage or estimated(self._chat, self._tokens)
-        return orjson.dumps(
-            {
-                "id": f"chatcmpl-{os.urandom(14).hex()}",
-                "object": "chat.completion",
-                "created": int(time.time()),
-                "model": self._model,
-                "provider": self._provider,
-                "choices": [self._choices[index] for index in sorted(self._choices)],
-                "usage": priced(usage_body(self.usage), self.usage, self.cost),
-            }
-        )
+        return {
+            "id": f"chatcmpl-{os.urandom(14).hex()}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._model,
+            "provider": self._provider,
+            "choices": [self._choices[index] for index in sorted(self._choices)],
+            "usage": priced(usage_body(self.usage), self.usage, self.cost),
+        }
 
     def _raw_reply(self, data: bytes, body: dict[str, Any]) -> bytes:
         """The provider's bytes with our `provider` spliced in; rewritten only where keys are missing that

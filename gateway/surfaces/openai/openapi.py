@@ -100,6 +100,8 @@ REQUEST: Schema = {
         },
         **STEERING,
         "tool_emulation": TOOL_EMULATION,
+        "conversation_id": nullable("string", maxLength=200),
+        "conversation": nullable("object"),
         "cache": {
             "description": "`false` takes and leaves no kept answer; an object may say `no-cache` or `no-store`.",
             "oneOf": [
@@ -335,11 +337,24 @@ PROVIDER_PARAMETER: Schema = {
     "required": True,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$"},
 }
+CONVERSATION_PARAMETER: Schema = {
+    "name": "conversation_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "maxLength": 200, "pattern": "^[^/]+$"},
+}
 PATHS: dict[str, Schema] = {
     "/v1/chat/completions": {"post": operation("createChatCompletion", "Create a chat completion", [])},
     "/api/{provider}/chat/completions": {
         "post": operation(
             "createProviderChatCompletion", "Create a chat completion at one provider", [PROVIDER_PARAMETER]
+        )
+    },
+    "/api/{provider}/{conversation_id}/chat/completions": {
+        "post": operation(
+            "createProviderConversationChatCompletion",
+            "Go on with a conversation at one provider",
+            [PROVIDER_PARAMETER, CONVERSATION_PARAMETER],
         )
     },
     **{f"/v1/{name}": {"post": _call(name, [])} for name in CALLS},

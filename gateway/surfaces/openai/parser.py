@@ -15,6 +15,7 @@ from django.conf import settings
 from gateway.chat import ChatRequest, has_media, has_too_many_values
 from gateway.errors import BadRequest
 from gateway.surfaces.openai import steering
+from gateway.surfaces.openai.conversing import named
 from gateway.websearch.search import query_of
 
 MAX_DEPTH = 64
@@ -37,8 +38,6 @@ IGNORED = (
     "cookies",
     "timeout",
     "stream_timeout",
-    "conversation_id",
-    "conversation",
     "images",
     "media",
     "image",
@@ -46,13 +45,15 @@ IGNORED = (
     "raw",
     "tool_calls",
 )
+# They have an effect where somebody keeps conversations, for chats, and searches the web.
+SOMEWHERE = ("conversation_id", "conversation", "web_search")
 CONSUMED = frozenset(
     (
         *(*IGNORED, "model", "models", "provider", "stream", "extra_body", "usage", "tool_emulation"),
-        *("download_media", "cache", "web_search"),
+        *(*SOMEWHERE, "download_media", "cache"),
     )
 )
-STEERING = frozenset((*IGNORED, "provider", "models", "download_media", "cache", "web_search"))
+STEERING = frozenset((*IGNORED, *SOMEWHERE, "provider", "models", "download_media", "cache"))
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -178,11 +179,21 @@ def chat_of(body: dict[str, Any], path_provider: str | None = None) -> ChatReque
     if not STEERING.isdisjoint(body):
         for name, value in steered(body, path_provider).items():
             setattr(chat, name, value)
+        chat.conversation = named(body.get("conversation_id"), body.get("conversation"))
     if attached:
         chat.attached = True
     if settings.WEB_SEARCH and body.get("web_search"):
         _searched(chat, body["web_search"])
     return chat
+
+
+def say(chat: ChatRequest, messages: list[dict[str, Any]]) -> None:
+    """Puts other messages into a request, and looks at them as at those that came with it. Raises BadRequest."""
+    body = {**chat.body, "messages": messages}
+    simple, attached = _check_messages(body)
+    chat.body = body
+    chat.plain = simple and chat.emulate_tools is None
+    chat.attached = chat.attached or attached
 
 
 def _searched(chat: ChatRequest, wanted: Any) -> None:
@@ -207,7 +218,7 @@ def steered(body: dict[str, Any], path_provider: str | None) -> dict[str, Any]:
         "preferences": preferences,
         "fallbacks": steering.fallbacks(body),
         "keep_media": body.get("download_media") is not False,
-        "warnings": (*(name for name in (*IGNORED, "web_search") if body.get(name)), *unheard, *unread),
+        "warnings": (*(name for name in (*IGNORED, *SOMEWHERE) if body.get(name)), *unheard, *unread),
         "cache_refused": refused,
     }
 

@@ -6,7 +6,7 @@ from django.urls import path, re_path
 
 from gateway.surfaces import cookies
 from gateway.surfaces.openai import calls, completions, pictures, views
-from gateway.surfaces.openai.consumer import chat_completions
+from gateway.surfaces.openai.consumer import chat_by_path, chat_completions
 
 # Hot routes first: Channels' router tries them one after the other.
 streamed_urlpatterns = [
@@ -14,6 +14,7 @@ streamed_urlpatterns = [
     path("v1/chat/completions", chat_completions),  # type: ignore[arg-type]
     re_path(r"^v1/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
     re_path(r"^api/(?P<provider>[^/]+)/chat/completions/?\Z", chat_completions),  # type: ignore[arg-type]
+    re_path(r"^api/(?P<provider>[^/]+)/(?P<conversation_id>[^/]+)/chat/completions/?\Z", chat_by_path),  # type: ignore[arg-type]
     re_path(r"^(?:v1|api/(?P<provider>[^/]+))/completions/?\Z", completions.completions),  # type: ignore[arg-type]
     re_path(r"^(?:v1|api/(?P<provider>[^/]+))/embeddings/?\Z", calls.embeddings),  # type: ignore[arg-type]
     re_path(r"^(?:v1|api/(?P<provider>[^/]+))/moderations/?\Z", calls.moderations),  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.chat import ImagePart, OtherPart, Preferences, TextPart, ToolCall
 from gateway.errors import BadRequest
-from gateway.surfaces.openai.parser import CONSUMED, IGNORED, parse_chat
+from gateway.surfaces.openai.parser import CONSUMED, IGNORED, SOMEWHERE, parse_chat
 
 HELLO = [{"role": "user", "content": "hi"}]
 
@@ -44,7 +44,7 @@ def test_fields_that_steer_us_are_taken_out() -> None:
         user="u",
     )
     assert set(chat.body) == {"messages", "user"}
-    assert set(chat.warnings) == {*IGNORED, "cache", "web_search"}
+    assert set(chat.warnings) == {*IGNORED, *SOMEWHERE, "cache"}
 
 
 def test_empty_steering_fields_are_not_worth_a_warning() -> None:

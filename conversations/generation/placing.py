@@ -1,0 +1,150 @@
+"""Where in a conversation's tree the messages of a request belong, and what a provider is sent. Under its lock."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+from conversations import tree
+from conversations.generation.ask import Ask
+from conversations.models import Conversation, Generation, Message
+from conversations.models.conversations import State
+from gateway.errors import BadRequest
+
+Item = dict[str, Any]
+# The message that what is new follows, what is new, and the messages for the provider.
+Place = tuple[uuid.UUID | None, list[Item], list[Item]]
+ROLES = {"developer": "system", "function": "tool"}
+# Of a message's fields those that a provider wants back.
+EXTRA = ("name", "tool_call_id", "is_error")
+# An attachment that came beside the messages, not in them: the page does not send it again.
+BESIDE = "beside"
+BROKEN_OFF = (State.STOPPED, State.INTERRUPTED, State.ERROR)
+
+
+def placed(
+    conversation: Conversation, ask: Ask, attachments: Sequence[Item]
+) -> tuple[uuid.UUID | None, list[Item], uuid.UUID | None]:
+    """Puts what is new into the tree: the message that is to be answered, the messages for the provider, and the first
+    that is new."""
+    leaf, new, sent = _found(conversation, ask, attachments)
+    if sent and (parts := _beside(attachments)):
+        sent[-1]["content"] = with_parts(sent[-1].get("content"), parts)
+    first = None
+    for index, message in enumerate(new):
+        last = index == len(new) - 1
+        leaf = _appended(conversation, leaf, message, attachments if last else []).pk
+        first = first or leaf
+    return leaf, sent, first
+
+
+def _found(conversation: Conversation, ask: Ask, attachments: Sequence[Item]) -> Place:
+    if ask.goes_on:
+        return _going_on(conversation, ask.messages)
+    if ask.parent_id is not None:
+        if not conversation.messages.filter(pk=ask.parent_id).exists():
+            raise BadRequest("No such message to answer.", status=404, code="message_not_found", param="parent_id")
+        prompt = [{"role": "system", "content": conversation.system_prompt}] if conversation.system_prompt else []
+        path = tree.path_to(ask.parent_id)
+        leaf: uuid.UUID | None = ask.parent_id
+        new, before = ask.messages, [*prompt, *map(_as_sent, path)]
+        if any(message.role == Message.Role.SYSTEM for message in path):
+            before = before[len(prompt) :]
+        sent = [*before, *(dict(message) for message in new)]
+    else:
+        end, count = tree.match_path(conversation, [_comparable(message) for message in ask.messages])
+        path = tree.path_to(end)
+        if attachments and count == len(ask.messages) and path and path[-1].role == Message.Role.USER:
+            # The same words with other pictures are another message.
+            count, path = count - 1, path[:-1]
+        leaf, new = (path[-1].pk if path else None), ask.messages[count:]
+        sent = [dict(message) for message in ask.messages]
+        _attach_earlier(path, sent[:count])
+    return leaf, new, sent
+
+
+def _going_on(conversation: Conversation, messages: list[Item]) -> Place:
+    """What was said before is put before what is new, unless the messages say it themselves.
+
+    They do if they begin with all of it, or repeat an answer that was made here: such a caller keeps the whole
+    conversation, and may go back in it. A question whose answer broke off is asked again, not twice.
+    """
+    lead = list(takewhile(lambda message: ROLES.get(message["role"], message["role"]) == "system", messages))
+    said = messages[len(lead) :]
+    end, count = tree.match_path(conversation, [_comparable(message) for message in messages])
+    path = tree.path_to(end)
+    if end is not None and (end.pk == conversation.active_leaf or _made_here(path)):
+        sent = [dict(message) for message in messages]
+        _attach_earlier(path, sent[:count])
+        return end.pk, messages[count:], sent
+    path = tree.path_to(conversation.active_leaf)
+    if _is_retry(path, said):
+        path, said = path[:-1], []
+    prompt = [{"role": "system", "content": conversation.system_prompt}] if conversation.system_prompt else []
+    if any(message.role == Message.Role.SYSTEM for message in path):
+        prompt = []
+    # One that failed may have said nothing, which no provider takes.
+    before = [_as_sent(row) for row in path if row.content or row.tool_calls]
+    return path[-1].pk if path else None, said, [*(lead or prompt), *before, *(dict(message) for message in said)]
+
+
+def _made_here(path: Sequence[Message]) -> bool:
+    return Generation.objects.filter(message__in=[row.pk for row in path]).exists()
+
+
+def _is_retry(path: Sequence[Message], said: Sequence[Item]) -> bool:
+    if not said or not path or path[-1].role != Message.Role.ASSISTANT or path[-1].state not in BROKEN_OFF:
+        return False
+    asked = [tree.said(row.role, row.content) for row in path[-1 - len(said) : -1]]
+    again = [_comparable(message) for message in said]
+    return asked == [tree.said(message["role"], tree.storable(message["content"])) for message in again]
+
+
+def _beside(attachments: Sequence[Item]) -> list[Item]:
+    """The parts of a message that came beside it."""
+    return [item["part"] for item in attachments if item.get(BESIDE) and "part" in item]
+
+
+def _comparable(message: Item) -> Item:
+    role = message.get("role")
+    return {"role": ROLES.get(str(role), role), "content": message.get("content")}
+
+
+def _as_sent(message: Message) -> Item:
+    """A message of the tree in OpenAI's form, with what was attached to it."""
+    found: Item = {"role": message.role, "content": message.content, **message.extra}
+    if message.tool_calls:
+        found["tool_calls"] = message.tool_calls
+    if parts := _beside(message.attachments):
+        found["content"] = with_parts(message.content, parts)
+    return found
+
+
+def with_parts(content: Any, parts: list[Item]) -> list[Any]:
+    texts = [{"type": "text", "text": content}] if isinstance(content, str) and content else list(content or [])
+    return [*texts, *parts]
+
+
+def _attach_earlier(path: Sequence[Message], sent: list[Item]) -> None:
+    """Pages send a picture once, beside the message; its model is to see it again with every later one."""
+    said = iter(reversed(sent))
+    for row in reversed(path):
+        message = next(said, None)
+        if message is None:
+            return
+        if parts := _beside(row.attachments):
+            message["content"] = with_parts(message["content"], parts)
+
+
+def _appended(
+    conversation: Conversation, parent: uuid.UUID | None, message: Item, attachments: Sequence[Item]
+) -> Message:
+    extra = {name: message[name] for name in EXTRA if message.get(name) is not None}
+    role = str(ROLES.get(message["role"], message["role"]))
+    content = message.get("content")
+    return tree.append(
+        conversation, parent, role, "" if content is None else content,
+        tool_calls=message.get("tool_calls") or [], extra=extra, attachments=list(attachments),
+    )  # fmt: skip
