@@ -7,6 +7,7 @@ nothing has to rewrite scripts, and a module that changed is never met by an old
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from conversations.languages import script_words
+from gateway.routing import has_credential
+from gateway.snapshot import store
 
 HERE = Path(__file__).parent / "static"
 MODULES = "conversations/chat"
@@ -44,7 +47,10 @@ HIGHLIGHT = f"{VENDOR}/highlightjs-cdn-assets-11.12.0"
 # What the first paint needs; the rest is fetched when it is used.
 FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-core")
 TALK = ("turns", "windows")
-LATER = (*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math", "sse", "upload", "viewer")
+LATER = (
+    *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math"),
+    *("cites", "sources", "sse", "upload", "viewer"),
+)
 
 
 @cache
@@ -83,8 +89,16 @@ def preloaded(talk: bool = False) -> tuple[str, ...]:
 
 
 def abilities() -> dict[str, Any]:
-    """What the page offers beside words."""
-    return {"fileBytes": settings.MAX_FILE_BYTES}
+    """What the page offers beside words, as far as the operator and the providers have it."""
+    draws = any(_models_with("image"))
+    return {"fileBytes": settings.MAX_FILE_BYTES, "search": bool(settings.WEB_SEARCH), "draw": draws}
+
+
+def _models_with(flag: str) -> Iterator[tuple[str, str]]:
+    """Names of providers that can be asked, and of their models that are known for it."""
+    for provider in store.current.providers:
+        if has_credential(provider):
+            yield from ((provider.name, model.public_id) for model in provider.models.values() if model.flags.get(flag))
 
 
 def boot(request: HttpRequest) -> dict[str, Any]:

@@ -60,6 +60,10 @@ def searching(query: str) -> Item:
     return {"type": "reasoning", "status": f"Searching the web for {' '.join(query.split())[:80]}"}
 
 
+def drawing() -> Item:
+    return {"type": "reasoning", "status": "Drawing"}
+
+
 def failure(error: GatewayError) -> Item:
     """The last event of an answer that failed, in the words that g4f's pages show."""
     name = type(error).__name__

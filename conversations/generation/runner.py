@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 
 from conversations.generation import browser_events as say
-from conversations.generation import pictures, rows
+from conversations.generation import drawing, pictures, rows
 from conversations.generation.ask import CONTINUE, Ask
 from conversations.generation.browser_events import BrowserEncoder
 from conversations.generation.event_log import EventLog, LogFull
@@ -34,6 +34,7 @@ from gateway.errors import GatewayError, ServerStopping, Unavailable
 from gateway.events import Event, Failed, MediaOutput, Started, Usage
 from gateway.limiter import Admission, limiter, limits_of
 from gateway.live import Live, answers
+from gateway.pictures import PictureRequest
 from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.kept import NOT_IN_MARKDOWN
@@ -88,6 +89,10 @@ class WatchedTally(Tally):
     def tried(self, error: GatewayError | None) -> None:
         super().tried(error)
         self.runner.tried(error)
+
+
+def _last_words(chat: ChatRequest) -> str:
+    return next((message.text for message in reversed(chat.messages()) if message.role == "user"), "")
 
 
 class Runner:
@@ -202,7 +207,8 @@ class Runner:
         """Raises GatewayError, LogFull."""
         self._greet()
         chat, principal = await self._asked(), self._principal
-        targets = targets_of(store.current, chat, principal)
+        draws = drawing.is_drawing(chat)
+        targets = targets_of(store.current, chat, principal, *([drawing.IMAGES] if draws else []))
         live = Live(principal, self._loop, self.cut, True)
         answers.enter(live)
         admission: Admission | None = None
@@ -216,6 +222,9 @@ class Runner:
                     self._teller.tell({"type": "headers", "headers": {k.decode(): v.decode() for k, v in headers}})
             if chat.attached:
                 await attach(chat, principal)
+            if draws:
+                self._teller.tell(say.drawing())
+                chat = drawing.request_of(chat)
             if chat.search:
                 self._teller.tell(say.searching(chat.search))
                 await search(chat, principal)
@@ -260,6 +269,8 @@ class Runner:
         encoder = self._encoder
         try:
             source: Source = Cited(relay, chat) if chat.citations else relay
+            if isinstance(chat, PictureRequest):
+                source = drawing.Drawing()
             async with aclosing(source.stream(upstream, chat, targets, tally)) as events:
                 async for event in events:
                     await self._take(event, chat)
@@ -307,7 +318,7 @@ class Runner:
                 self._teller.piece(item)
 
     async def _keep(self, event: MediaOutput, chat: ChatRequest) -> None:
-        asked = next((message.text for message in reversed(chat.messages()) if message.role == "user"), "")
+        asked = chat.prompt if isinstance(chat, PictureRequest) else _last_words(chat)
         url = None
         if chat.keep_media:
             about = {"prompt": asked[:MAX_PROMPT], "provider": self._encoder.provider, "model": self._encoder.model}

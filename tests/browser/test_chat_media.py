@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.cache import cache
 from playwright.sync_api import expect
 
 from media.models import Bucket
 from tests import people
 from tests.browser.chatting import Chatting
 from tests.browser.test_admin import browser  # noqa: F401 - a fixture
+from tests.support.answers import events_of, sse, tool_deltas
 from tests.support.gateway import LiveGateway
-from tests.support.pictures import picture
+from tests.support.pictures import images, opened, picture
 from tests.support.provider import ScriptedProvider
+from tests.support.web import Web, small_web
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,7 +42,12 @@ PASTE = """([text, picture]) => {
 @pytest.fixture
 def provider(gateway: LiveGateway) -> Iterator[ScriptedProvider]:
     with ScriptedProvider(models=["alpha"]) as scripted:
-        gateway.add_provider(scripted, {"public_id": "alpha", "vision": True}, name="Rack")
+        painter, ear, mouth = (
+            {"public_id": "painter", "image": True},
+            {"public_id": "ear", "transcription": True},
+            {"public_id": "mouth", "speech": True},
+        )
+        gateway.add_provider(scripted, {"public_id": "alpha", "vision": True}, painter, ear, mouth, name="Rack")
         people.alice()
         gateway.reload()
         yield scripted
@@ -111,6 +120,61 @@ def test_files_go_along_with_a_message(chatting: Chatting, provider: ScriptedPro
     seen_large(chatting)
     again_with_other_words(chatting, provider)
     assert Bucket.objects.count() == 3
+
+
+@pytest.fixture
+def web(settings: Any) -> Iterator[Web]:
+    with small_web() as made:
+        settings.WEB_SEARCH, settings.SEARXNG_URL = "searxng", made.url
+        settings.FETCH_PORTS, settings.FETCH_PRIVATE_HOSTS = frozenset({made.port}), frozenset({"127.0.0.1"})
+        found = [(f"Frog {number}", f"{made.url}/frog-{number}") for number in (1, 2, 3)]
+        made.results = [{"url": url, "title": title, "content": "Frogs are small."} for title, url in found]
+        cache.clear()
+        yield made
+
+
+def test_answers_have_sources_calls_and_pictures(web: Web, chatting: Chatting, provider: ScriptedProvider) -> None:
+    page, asked = chatting.page, []
+    page.on("request", lambda request: asked.append(request.url))
+    call = tool_deltas("measure", ['{"what": "frog"}'])
+    said = "It measures 7 mm [3], or 8 [1]. In code `[1]` stays, and [9] is nobody."
+    provider.on("alpha", sse(events_of([{"content": said}, *call])))
+    page.get_by_role("button", name="Search the web").click()
+    chatting.ask("How small is the smallest frog?")
+    page.get_by_role("button", name="Answer again").wait_for()
+    marks = chatting.answers.locator(".prose a.cite")
+    expect(marks).to_have_text(["3", "1"])
+    assert marks.first.get_attribute("href") == f"{web.url}/frog-3"
+    sources = page.get_by_role("region", name="Sources").get_by_role("link")
+    expect(sources).to_have_text(["Frog 1", "Frog 3"])
+    page.get_by_text("Called measure").click()
+    page.get_by_text('"what": "frog"').wait_for()
+    assert web.queries == ["How small is the smallest frog?"]
+    assert [url for url in asked if not url.startswith(chatting.url)] == []
+    page.reload()
+    expect(marks).to_have_text(["3", "1"])
+    assert looked_at(chatting, "sources") == []
+    drawn(chatting, provider)
+
+
+def drawn(chatting: Chatting, provider: ScriptedProvider) -> None:
+    page = chatting.page
+    provider.on("painter", images(picture("navy", (300, 200))))
+    page.get_by_role("button", name="Make a picture").click()
+    assert page.get_by_role("button", name="Search the web").get_attribute("aria-pressed") == "false"
+    chatting.ask("A frog at night")
+    page.get_by_role("button", name="Answer again").nth(1).wait_for()
+    asked = provider.wait_for(1, path="/images/generations").json
+    assert (asked["model"], asked["prompt"]) == ("painter", "A frog at night")
+    shot = page.get_by_role("button", name="Open A frog at night")
+    expect(shot.locator("img")).to_have_js_property("naturalWidth", 300)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download A frog at night").click()
+    assert opened(Path(download.value.path()).read_bytes()).size == (300, 200)
+    shot.click()
+    expect(page.get_by_role("dialog").locator("img")).to_have_js_property("naturalWidth", 300)
+    page.keyboard.press("Escape")
+    assert looked_at(chatting, "drawn") == []
 
 
 def seen_large(chatting: Chatting) -> None:

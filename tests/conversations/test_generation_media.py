@@ -16,10 +16,10 @@ from gateway.models import ProviderModel, UsageEvent
 from media.models import StoredFile
 from tests.people import person
 from tests.support import answers
-from tests.support.answers import events_of, reply, sse, stream
+from tests.support.answers import error, events_of, reply, sse, stream
 from tests.support.browser import PATH, Browser, Refused, Seen
 from tests.support.gateway import LiveGateway
-from tests.support.pictures import b64, opened, picture
+from tests.support.pictures import b64, images, opened, picture
 from tests.support.provider import ScriptedProvider
 from tests.support.running import until
 from tests.support.sounds import wav
@@ -206,3 +206,33 @@ class TestSmallModel:
         )
         gateway.reload()
         assert browser.ask("hi").one("synthesize")["synthesize"]["provider"] == "Scripted"
+
+
+class TestDrawn:
+    """`modalities: ["image"]`: pictures alone are asked for."""
+
+    def test_a_picture_is_drawn_changed_and_refused(
+        self, gateway: LiveGateway, browser: Browser, provider: ScriptedProvider
+    ):
+        ProviderModel.objects.update(image=True)
+        gateway.reload()
+        conversation = str(uuid.uuid4())
+        wanted = {"conversation_id": conversation, "modalities": ["image"], "model": None}
+        provider.enqueue(images(RED), images(BLUE), error(400, "No walruses."))
+        seen = browser.ask("a red square", **wanted)
+        assert seen.state == "done"
+        assert {"type": "reasoning", "status": "Drawing"} in seen.events
+        [address] = seen.one("content")["urls"]
+        assert opened(browser.http.get(address).content).size == (32, 24)
+        assert provider.wait_for(1, path="/images/generations").json["prompt"] == "a red square"
+        assert StoredFile.objects.get().prompt == "a red square"
+        send(browser, browser.body("bluer", **{**wanted, "conversation_id": str(uuid.uuid4())}), ("a.png", RED))
+        edit = provider.wait_for(1, path="/images/edits")
+        assert b'name="image' in edit.body
+        assert b"bluer" in edit.body
+        failed = browser.ask("a walrus", **{**wanted, "conversation_id": str(uuid.uuid4())})
+        assert failed.state == "error"
+        assert "No walruses." in str(failed.events)
+        assert browser.ask("  ", **{**wanted, "conversation_id": str(uuid.uuid4())}).state == "error"
+        assert until(lambda: sorted(filter(None, UsageEvent.objects.values_list("images", flat=True))) == [1, 1])
+        assert provider.chats == []

@@ -36,3 +36,23 @@ test("what cannot go along says why", () => {
   assert.equal(parts.refusal({ name: "a", size: 26_214_400 }, 20_000_000), "a has 26 MB; a file may have 20 MB.");
   assert.deepEqual([999, 1000, 9_960, 999_600].map(parts.bytes), ["999 B", "1.0 kB", "10 kB", "1.0 MB"]);
 });
+
+const { marked } = await load(`${chat}/cites.js`);
+
+test("marks mean the source that was found, wherever it stands in the list", () => {
+  const text = "🦊 Red [2], fast [1].";
+  const at = (mark) => ({ start: [...text].join("").indexOf(mark) - 1, end: [...text].join("").indexOf(mark) + 2 });
+  const second = { url: "https://www.b.example/x", title: "B", ...at("[2]") };
+  const first = { url: "https://a.example/", title: "", ...at("[1]") };
+  const found = marked(text, [second, first]);
+  assert.equal(found.text, text);
+  assert.deepEqual(found.sources.map(({ number, host, title }) => [number, host, title]), [[1, "a.example", "a.example"], [2, "b.example", "B"]]);
+});
+
+test("a place that is named without a mark gets one", () => {
+  const url = "https://a.example/";
+  assert.equal(marked("Foxes are red.", [{ url, title: "A", start: 0, end: 13 }]).text, "Foxes are red[1].");
+  assert.equal(marked("[A](https://a.example/)", [{ url, title: "A", start: 0, end: 23 }]).text, "[A](https://a.example/)");
+  assert.deepEqual(marked("x", [{ url: "javascript:alert(1)", title: "no", start: null, end: null }]).sources, []);
+  assert.equal(marked("x", [{ url, title: "A", start: null, end: null }]).sources[0].number, 1);
+});

@@ -4,6 +4,7 @@
  * @typedef {object} Answer
  * @property {number} last the number of the last event that was taken in
  * @property {string} text
+ * @property {string} status what is done before the model is asked
  * @property {string} reasoning
  * @property {boolean} thinking
  * @property {{id: string, name: string, arguments: string}[]} tools
@@ -21,7 +22,7 @@
 /** @returns {Answer} */
 export function begun() {
   return {
-    last: 0, text: "", reasoning: "", thinking: false, tools: [], sources: [], provider: "", model: "", usage: null,
+    last: 0, status: "", text: "", reasoning: "", thinking: false, tools: [], sources: [], provider: "", model: "", usage: null,
     finish: "", error: null, passedOver: [], title: "", state: "",
   };
 }
@@ -49,7 +50,11 @@ const TAKEN = {
     answer.thinking = false;
     answer.text += content ?? "";
   },
-  reasoning(answer, { token }) {
+  reasoning(answer, { token, status }) {
+    if (token === undefined) {
+      answer.status = status ?? "";
+      return;
+    }
     answer.thinking = token !== null;
     answer.reasoning += token ?? "";
   },

@@ -1,13 +1,13 @@
 // Files of the message that is being written: chosen, dropped or pasted, sent to buckets of their own, and kept with
 // the draft. And the files of messages that were sent.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { ROOT, page, request } from "./api.js";
 import { LONG_PASTE, addressOf, bytes, refusal } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
-import { Icon, Tap, html } from "./ui.js";
+import { Icon, Later, Tap, html } from "./ui.js";
 
 const MOST = 20;
 
@@ -196,17 +196,9 @@ export function pressedPicture(event) {
   viewed.value = { items, at: all.indexOf(/** @type {Element} */ (pressed.querySelector("img"))) };
 }
 
+const viewer = () => import("./viewer.js");
+
 /** Looks at `viewed`, once there is something. */
 export function Viewer() {
-  const part = useRef(/** @type {any} */ (null));
-  const open = viewed.value;
-  useEffect(() => {
-    if (open && !part.current) {
-      import("./viewer.js").then((found) => {
-        part.current = found.Pictures;
-        if (viewed.value) viewed.value = { ...viewed.value };
-      }).catch(store.complain);
-    }
-  }, [open]);
-  return open && part.current ? html`<${part.current} close=${() => (viewed.value = null)} />` : null;
+  return viewed.value && html`<${Later} from=${viewer} name="Pictures" close=${() => (viewed.value = null)} />`;
 }

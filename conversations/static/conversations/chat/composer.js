@@ -4,6 +4,7 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { signal, useSignalEffect } from "@preact/signals";
 import { AttachTap, Chips, dragged, isWaiting, pasted, ready, restore, taken } from "./attachments.js";
 import { textOf } from "./answer.js";
+import { page } from "./api.js";
 import { contentOf, filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -62,10 +63,12 @@ export function Composer() {
       <${Chips} />
       <label class="vh" for="message">Message</label>
       <textarea id="message" rows="1" ref=${field} value=${text.value} enterkeyhint="send" dir="auto"
-        placeholder=${thread.messages.value.length ? "Write the next message" : "Ask something"}
+        placeholder=${store.wishes.value.draw ? "Describe a picture" : thread.messages.value.length ? "Write the next message" : "Ask something"}
         onInput=${(/** @type {any} */ event) => write(event.currentTarget.value)} onKeyDown=${keyed} onPaste=${pasted}></textarea>
       <div class="tools">
         <${AttachTap} />
+        ${page.can.search && html`<${Tap} icon="web" label="Search the web" aria-pressed=${store.wishes.value.search} onClick=${() => store.wish("search")} />`}
+        ${page.can.draw && html`<${Tap} icon="image" label="Make a picture" aria-pressed=${store.wishes.value.draw} onClick=${() => store.wish("draw")} />`}
         <${Tap} icon="tune" label="Instructions for this chat" aria-haspopup="dialog"
           aria-pressed=${Boolean(thread.chat.value?.system_prompt ?? thread.prompt.value)}
           onClick=${() => (store.dialog.value = "settings")} />

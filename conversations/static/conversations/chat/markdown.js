@@ -6,6 +6,8 @@
 import { Marked } from "marked";
 import "dompurify";
 import { Blocks, hasReferences } from "./blocks.js";
+import { page } from "./api.js";
+import { linked, marked as cited } from "./cites.js";
 import { mathBlock, mathInline } from "./mathrules.js";
 
 const purify = /** @type {any} */ (globalThis).DOMPurify;
@@ -16,10 +18,17 @@ function escaped(text) {
   return text.replace(/[&<>"']/g, (mark) => `&#${mark.charCodeAt(0)};`);
 }
 
+/** What the server writes for a sound that a model made; other HTML is text. @param {string} text */
+function sound(text) {
+  if (text === "</audio>") return "";
+  const found = /^<audio controls src="(\/media\/[\w.%-]+)">$/.exec(text.trim());
+  return found && `<a class="sound" href="${found[1]}">Sound</a>`;
+}
+
 const marked = new Marked({
   gfm: true,
   renderer: {
-    html: ({ text }) => escaped(text),
+    html: ({ text }) => sound(text) ?? escaped(text),
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
   },
 });
@@ -47,6 +56,7 @@ const ALLOWED = {
 function nodes(tokens, finished) {
   const fragment = purify.sanitize(marked.parser(tokens), ALLOWED);
   for (const link of fragment.querySelectorAll("a")) asLink(link);
+  for (const link of fragment.querySelectorAll("a.sound")) asSound(link);
   for (const image of fragment.querySelectorAll("img")) asImage(image);
   for (const pre of fragment.querySelectorAll("pre")) pre.replaceWith(codeBlock(pre, finished));
   for (const table of fragment.querySelectorAll("table")) asTable(table);
@@ -61,12 +71,46 @@ function asLink(link) {
   link.target = "_blank";
 }
 
+/** @param {HTMLAnchorElement} link */
+function asSound(link) {
+  const player = document.createElement("audio");
+  player.controls = true;
+  player.preload = "metadata";
+  player.src = link.getAttribute("href") ?? "";
+  link.replaceWith(player);
+}
+
+const INLINE = /^data:image\/(?:png|jpeg|gif|webp);base64,/;
+
+/** A picture that opens large, and can be taken along. @param {HTMLImageElement} image @param {string} source */
+function framed(image, source) {
+  const frame = element("span", "pic");
+  const open = /** @type {HTMLButtonElement} */ (element("button", "shot"));
+  open.type = "button";
+  open.ariaLabel = `Open ${image.alt || "picture"}`;
+  const take = /** @type {HTMLAnchorElement} */ (element("a", "tap"));
+  take.href = source;
+  take.download = "";
+  take.ariaLabel = `Download ${image.alt || "picture"}`;
+  take.title = "Download";
+  const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  icon.setAttribute("class", "i");
+  icon.setAttribute("aria-hidden", "true");
+  icon.append(document.createElementNS("http://www.w3.org/2000/svg", "use"));
+  icon.firstElementChild?.setAttribute("href", `${page.urls.icons}#i-download`);
+  take.append(icon);
+  (image.closest("a") ?? image).replaceWith(frame);
+  open.append(image);
+  frame.append(open, take);
+}
+
 /** @param {HTMLImageElement} image */
 function asImage(image) {
   const source = image.getAttribute("src") ?? "";
   const url = new URL(source, location.href);
-  if (source && url.origin === location.origin) {
+  if (source && (url.origin === location.origin || INLINE.test(source))) {
     image.loading = "lazy";
+    framed(image, source);
     return;
   }
   const words = `${image.alt || "Picture"} (${url.host || "elsewhere"})`;
@@ -163,8 +207,9 @@ export class Prose {
     this.over = false;
   }
 
-  /** @param {string} text @param {boolean} over */
-  update(text, over) {
+  /** @param {string} given @param {boolean} over @param {any[]} [citations] */
+  update(given, over, citations = []) {
+    const { text, sources } = cited(given, citations);
     if (this.over && over && text === this.blocks.seen) return;
     if (over && (hasReferences(text) || !text.startsWith(this.blocks.seen))) {
       this.blocks.settled = 0;
@@ -176,7 +221,7 @@ export class Prose {
     if (restart) this.place.replaceChildren();
     if (this.#grown(tail, done)) return;
     for (const node of this.tail) /** @type {ChildNode} */ (node).remove();
-    for (const token of done) this.place.append(nodes([token], true));
+    for (const token of done) this.place.append(linked(nodes([token], true), sources));
     const last = tail ? nodes([tail], false) : document.createDocumentFragment();
     this.tail = [...last.childNodes];
     this.place.append(last);

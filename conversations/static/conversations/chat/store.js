@@ -15,6 +15,8 @@ export const listProblem = signal("");
 export const models = signal(null);
 /** The model for the next message: {id, provider}. */
 export const chosen = signal({ id: "", provider: "" });
+/** What the next question is asked for beside an answer in words. */
+export const wishes = signal({ search: Boolean(page.can.search) && remembered("search") === "on", draw: false });
 export const online = signal(navigator.onLine);
 export const signedOut = signal(false);
 /** @type {import("@preact/signals").Signal<{text: string, undo?: () => void} | null>} */
@@ -44,6 +46,22 @@ export function remember(name, value) {
   } catch {
     // Storage may be full or forbidden; nothing here is worth an error.
   }
+}
+
+/** One of them at a time. @param {"search" | "draw"} name */
+export function wish(name) {
+  const on = !wishes.value[name];
+  wishes.value = { search: false, draw: false, [name]: on };
+  remember("search", wishes.value.search ? "on" : "");
+}
+
+/** The wishes as fields of a question. A model that does not draw is not the one that is asked to. */
+export function wished() {
+  const { id, provider } = chosen.value;
+  const known = models.value?.find((model) => model.id === id);
+  const whom = { model: id || null, provider: provider || null };
+  if (wishes.value.draw) return { ...(known?.can.includes("image") ? whom : {}), modalities: ["image"] };
+  return { ...whom, ...(wishes.value.search ? { web_search: true } : {}) };
 }
 
 /** Shows what happened for a while. @param {string} text @param {() => void} [undo] */

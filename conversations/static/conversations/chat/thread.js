@@ -210,10 +210,9 @@ async function ask(id, what, again) {
   const stream = watch(id, "");
   reader().catch(() => {});
   sending.value = false;
-  const model = { model: store.chosen.value.id || null, provider: store.chosen.value.provider || null };
   try {
     // The id makes asking again after a lost connection the same question.
-    const body = { conversation_id: id, id: crypto.randomUUID(), ...model, ...what };
+    const body = { conversation_id: id, id: crypto.randomUUID(), ...store.wished(), ...what };
     const response = await request("POST", `${ROOT}/conversation`, body, { signal: stream.abort.signal });
     stream.message = response.headers.get("x-message-id") ?? "";
     await follow(stream, response);

@@ -8,9 +8,9 @@ import { Files, pressedPicture } from "./attachments.js";
 import { filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
-import { Icon, Tap, copy, html } from "./ui.js";
+import { Icon, Later, Tap, copy, html } from "./ui.js";
 import { More, Place, earlier, isMany, later, latest } from "./windows.js";
-import { cost, seconds, sibling, symbol, time, tokens } from "./words.js";
+import { cost, pretty, seconds, sibling, symbol, time, tokens } from "./words.js";
 
 /** Whether the page follows the end of an answer: until the reader looks elsewhere. */
 const pinned = signal(true);
@@ -197,7 +197,8 @@ function Answer({ message, last }) {
       <span class="tok">${tokens(message.usage)}</span><span>${cost(message.cost)}</span>
     </${Note}>
     <${Steps} reasoning=${message.reasoning} tools=${message.tool_calls.map((/** @type {any} */ call) => call.function ?? call)} />
-    <${Markdown} text=${text} over=${true} />
+    <${Markdown} text=${text} over=${true} cites=${message.citations} />
+    ${message.citations?.length > 0 && html`<${Later} from=${sources} name="Sources" text=${text} citations=${message.citations} />`}
     <${Ending} message=${message} text=${text} busy=${busy} again=${again} />
     <div class="acts-row">
       <${Versions} message=${message} what="answer" />
@@ -246,7 +247,7 @@ function Steps({ reasoning, tools, thinking = false, open = false }) {
   return html`<div class="steps">
     ${reasoning && html`<${Reasoning} text=${reasoning} thinking=${thinking} open=${open} />`}
     ${tools.map((/** @type {any} */ call) => html`<details class="step"><summary><${Icon} name="tool" /> Called <code class="cut">${call.name}</code>
-      <${Icon} name="right" small /></summary><div class="plain"><code>${call.arguments}</code></div></details>`)}
+      <${Icon} name="right" small /></summary><div class="plain"><code>${pretty(call.arguments)}</code></div></details>`)}
   </div>`;
 }
 
@@ -272,7 +273,7 @@ function Live({ stream }) {
   return html`<article class="turn live last" id=${`m-${stream.message}`} tabindex="-1" aria-label=${`${model}, answering`} aria-busy="true">
     <${Note} provider=${answer.provider} model=${model}><${Clock} since=${stream.since} /></${Note}>
     <${Steps} reasoning=${answer.reasoning} tools=${answer.tools} thinking=${answer.thinking} open=${!answer.text} />
-    ${waits && html`<p class="waits"><span class="lamp"></span>${answer.passedOver.length ? "Asking another provider" : "Waiting for the first words"}</p>`}
+    ${waits && html`<p class="waits"><span class="lamp"></span>${answer.status || (answer.passedOver.length ? "Asking another provider" : "Waiting for the first words")}</p>`}
     <${Markdown} text=${answer.text} over=${false} />
     ${stream.lost.value && html`<p class="waits"><span class="lamp"></span>Connecting again. The answer goes on by itself on the server.</p>`}
   </article>`;
@@ -302,20 +303,21 @@ function useReading(text) {
 }
 
 const markdown = () => import("./markdown.js");
+const sources = () => import("./sources.js");
 
-/** @param {{text: string, over: boolean}} props */
-function Markdown({ text, over }) {
+/** @param {{text: string, over: boolean, cites?: any[]}} props */
+function Markdown({ text, over, cites }) {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const prose = useRef(/** @type {any} */ (null));
-  const now = useRef({ text, over });
-  now.current = { text, over };
+  const now = useRef({ text, over, cites });
+  now.current = { text, over, cites };
   useLayoutEffect(() => {
-    if (prose.current) prose.current.update(text, over);
+    if (prose.current) prose.current.update(text, over, cites);
     else if (text) {
       markdown().then(({ Prose }) => {
         if (!place.current) return;
         prose.current ??= new Prose(place.current);
-        prose.current.update(now.current.text, now.current.over);
+        prose.current.update(now.current.text, now.current.over, now.current.cites);
       });
     }
   }, [text, over]);

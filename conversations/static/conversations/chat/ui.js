@@ -1,7 +1,7 @@
 // Small parts that the others are made of: icons, a menu, a dialog, the notice at the bottom, what is read out.
 
 import { h } from "preact";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import htm from "htm";
 import { page } from "./api.js";
@@ -94,6 +94,18 @@ export function Dialog({ label, className = "", close, children }) {
   return html`<dialog class=${`dlg ${className}`} aria-label=${label} ref=${place} onClose=${close} onMouseDown=${pressed}>
     ${children}
   </dialog>`;
+}
+
+/**
+ * A part of the page that is fetched when it is first shown.
+ * @param {{from: () => Promise<any>, name: string, [prop: string]: any}} props
+ */
+export function Later({ from, name, ...props }) {
+  const [Part, setPart] = useState(/** @type {any} */ (null));
+  useEffect(() => {
+    from().then((found) => setPart(() => found[name])).catch(store.complain);
+  }, [from, name]);
+  return Part && html`<${Part} ...${props} />`;
 }
 
 export function Toast() {

@@ -22,6 +22,15 @@ export function tokens(usage) {
   return [asked && _("{count} in", { count: told(asked) }), said && _("{count} out", { count: told(said) })].filter(Boolean).join(" · ");
 }
 
+/** JSON on lines of its own, for who reads it; what is none as it is. @param {string} text */
+export function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text ?? "";
+  }
+}
+
 /** "8.2 s", "1 min 5 s". @param {number} milliseconds */
 export function seconds(milliseconds) {
   const all = milliseconds / 1000;
