@@ -9,8 +9,27 @@ from django.db.models import Count, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest
 
-from conversations.models import Conversation, Message
+from conversations.models import Conversation, ConversationLimits, Message
+from conversations.quota import kept_by
 from gateway.admin.usage import BoundedPaginator
+from gateway.admin.users import GatewayUserAdmin
+
+
+class ConversationLimitsInline(admin.StackedInline):  # type: ignore[type-arg]
+    """How many the user may keep, beside how many there are."""
+
+    model = ConversationLimits
+    can_delete = False
+    verbose_name = "Conversations"
+    fields = (("max_conversations", "used"),)
+    readonly_fields = ("used",)
+
+    @admin.display(description="Kept now")
+    def used(self, limits: ConversationLimits) -> str:
+        return f"{kept_by(limits.user_id):,}"
+
+
+GatewayUserAdmin.inlines = (*GatewayUserAdmin.inlines, ConversationLimitsInline)
 
 
 @admin.register(Conversation)

@@ -13,12 +13,13 @@ class ConversationsConfig(AppConfig):
         from conversations.generation.turns import open_turn
         from conversations.retention import purge_conversations
         from conversations.search import install
-        from conversations.shares.store import revoke_named
+        from conversations.shares.store import purge_expired, revoke_named
         from gateway.contexts import contexts
         from gateway.retention import purges
         from media.buckets import deleted_alike
 
         post_migrate.connect(install, sender=self, dispatch_uid="conversations.search")
         purges["conversations"] = purge_conversations
+        purges["expired shares"] = purge_expired
         deleted_alike.append(revoke_named)
         contexts.open_turn = open_turn

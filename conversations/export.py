@@ -85,8 +85,9 @@ def as_markdown(row: Conversation) -> Iterator[bytes]:
     yield f"# {title}\n\n{row.created_at:%Y-%m-%d %H:%M} UTC\n".encode()
     if row.system_prompt:
         yield f"\n## System\n\n{row.system_prompt}\n".encode()
-    for message in tree.path_to(row.active_leaf):
-        yield _said(message).encode()
+    for page in tree.pages_to(row.active_leaf):
+        for message in page:
+            yield _said(message).encode()
 
 
 def _said(message: Message) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Max
+from django.db.models import F, Max, Q, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from conversations.models import Conversation, Message
@@ -29,6 +30,8 @@ LOWEST, HIGHEST = -(2**63), 2**64
 # A branch longer than this is a fault of whoever wrote it; the walk up must end.
 DEEPEST = 20_000
 DELETED_AT_ONCE = 500
+READ_AT_ONCE = 200
+MOST_BESIDE = 200
 
 
 class Shown(Enum):
@@ -160,6 +163,32 @@ def add(
             raise
     _copy_heads(current, conversation)
     return (found, False) if found else (message, True)
+
+
+def append_all(
+    conversation: Conversation, parent: uuid.UUID | None, said: Sequence[Mapping[str, Any]]
+) -> list[uuid.UUID]:
+    """Messages one under the other, at once; `parent` of the first. Under the lock. Their ids.
+
+    A client may send a whole conversation that is new here: one by one would hold the lock for seconds.
+    """
+    seq, rows = next_seq(conversation), list[Message]()
+    for number, fields in enumerate(said):
+        values = storable_fields(fields)
+        rows.append(
+            Message(
+                conversation=conversation,
+                owner_id=conversation.owner_id,
+                parent_id=rows[-1].pk if rows else parent,
+                seq=seq + number,
+                text=text_of(values["content"]),
+                **values,
+            )
+        )
+    Message.objects.bulk_create(rows, batch_size=READ_AT_ONCE)
+    if rows:
+        _touch(conversation, rows[-1].pk)
+    return [row.pk for row in rows]
 
 
 def _insert(conversation: Conversation, parent_id: uuid.UUID | None, values: Mapping[str, Any]) -> Message:
@@ -300,6 +329,15 @@ def ids_to(leaf: uuid.UUID | None) -> list[uuid.UUID]:
     return [row.pk for row in Message.objects.raw(_UP_IDS, [_key(leaf), DEEPEST])]
 
 
+def pages_to(leaf: uuid.UUID | None) -> Iterator[list[Message]]:
+    """`path_to` bit by bit, for branches that may be too large to hold. No query stays open in between."""
+    ids = ids_to(leaf)
+    for start in range(0, len(ids), READ_AT_ONCE):
+        wanted = ids[start : start + READ_AT_ONCE]
+        rows = Message.objects.in_bulk(wanted)
+        yield [rows[pk] for pk in wanted if pk in rows]
+
+
 def branch_under(message: Message) -> list[uuid.UUID]:
     """The ids of the message and of everything that follows from it, in the order in which they came."""
     return [row.pk for row in Message.objects.raw(_DOWN, [_key(message.pk)])]
@@ -311,17 +349,23 @@ def leaf_under(message: Message) -> uuid.UUID:
 
 
 def siblings(conversation: Conversation, messages: Iterable[Message]) -> dict[uuid.UUID, list[uuid.UUID]]:
-    """For each of the messages the ids of all that stand in its place, itself among them, oldest first."""
+    """For each of the messages the ids of those that stand in its place, itself among them, oldest first.
+
+    Of very many the newest `MOST_BESIDE`: each of a page's messages would bring all of them.
+    """
     wanted = list(messages)
     parents = {message.parent_id for message in wanted}
-    rows = conversation.messages.filter(parent_id__in=parents - {None}).order_by("seq").values_list("parent_id", "pk")
+    place = Window(RowNumber(), partition_by=[F("parent_id")], order_by=F("seq").desc())
+    beside = Q(parent_id__in=parents - {None}) | (Q(parent=None) if None in parents else Q(pk__in=[]))
+    rows = conversation.messages.filter(beside).annotate(place=place).filter(place__lte=MOST_BESIDE)
     found: dict[uuid.UUID | None, list[uuid.UUID]] = defaultdict(list)
-    for parent, pk in rows:
+    for parent, pk in rows.order_by("seq").values_list("parent_id", "pk"):
         found[parent].append(pk)
-    if None in parents:
-        roots = conversation.messages.filter(parent=None).order_by("seq")
-        found[None] = list(roots.values_list("pk", flat=True))
-    return {message.pk: found[message.parent_id] for message in wanted}
+    told = {}
+    for message in wanted:
+        newest = found[message.parent_id]
+        told[message.pk] = newest if message.pk in newest else [message.pk, *newest]
+    return told
 
 
 def delete_branch(conversation: Conversation, message_id: uuid.UUID, version: int | None = None) -> int:

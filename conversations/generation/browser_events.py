@@ -127,6 +127,8 @@ class BrowserEncoder:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: dict[int, Item] = {}
+        # Pieces, as of texts: a long argument would be copied for each.
+        self._arguments: dict[int, list[str]] = {}
         self.citations: list[Item] = []
         self._thinking = False
 
@@ -140,6 +142,8 @@ class BrowserEncoder:
 
     @property
     def tool_calls(self) -> list[Item]:
+        for position, pieces in self._arguments.items():
+            self._calls[position]["function"]["arguments"] = "".join(pieces)
         return [self._calls[position] for position in sorted(self._calls)]
 
     def items(self, event: Event) -> Iterator[Item]:
@@ -205,12 +209,12 @@ class BrowserEncoder:
         if event.name is not None:
             piece["function"]["name"] = event.name
         if known is None:
-            whole = {"name": event.name or "", "arguments": event.arguments}
+            whole = {"name": event.name or "", "arguments": ""}
             self._calls[event.position] = {"id": event.id or "", "type": "function", "function": whole}
         else:
             known["id"] = event.id or known["id"]
             known["function"]["name"] += event.name or ""
-            known["function"]["arguments"] += event.arguments
+        self._arguments.setdefault(event.position, []).append(event.arguments)
         return piece
 
 

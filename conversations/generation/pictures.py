@@ -3,6 +3,7 @@ as bytes. What is another's is as missing as what never was."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -24,7 +25,7 @@ from gateway.errors import BadRequest, GatewayError
 from gateway.surfaces.multipart import Form, Upload
 from media import links, store
 from media.errors import MediaError
-from media.fetch import FetchError, Rules, fetch
+from media.fetch import Budget, FetchError, Rules, fetch
 from media.kinds import AUDIO, IMAGES
 from media.models import StoredFile
 from media.serving import find
@@ -35,6 +36,7 @@ Part = dict[str, Any]
 FORMATS = {"audio/mp4": "m4a"}
 PREFIX = "/media/"
 MAX_ADDRESSES = 20
+FETCHED_AT_ONCE = 4
 GONE: Part = {"type": "text", "text": "[A file that was here is no longer there.]"}
 
 
@@ -51,9 +53,8 @@ async def received(form: Form, owner: int) -> list[Part]:
         for upload in uploads:
             # One by one: those before one that fails are to be dropped.
             found.append(await off_the_loop(partial(_uploaded, upload, owner)))  # noqa: PERF401
-        for url in addresses:
-            data = await _fetched(url)
-            found.append(await off_the_loop(partial(_kept, data, owner, "media", StoredFile.Source.UPLOAD)))
+        for data in await _all_fetched(addresses):
+            found.append(await off_the_loop(partial(_kept, data, owner, "media", StoredFile.Source.UPLOAD)))  # noqa: PERF401
     except GatewayError:
         with suppress(GatewayError):
             await off_the_loop(partial(drop, found, owner))
@@ -78,13 +79,25 @@ def drop(attachments: Sequence[Part], owner: int) -> None:
             find(unquote(item["url"].removeprefix(PREFIX)), owner_id=owner).delete()
 
 
-async def _fetched(url: str) -> bytes:
+async def _all_fetched(addresses: Sequence[str]) -> list[bytes]:
+    """In their order, a few at a time. Raises BadRequest for the first that cannot be had; the others are given up."""
     rules = Rules(
         ports=settings.FETCH_PORTS, max_bytes=settings.FETCH_MAX_BYTES, seconds=settings.FETCH_SECONDS,
         private_hosts=settings.FETCH_PRIVATE_HOSTS,
     )  # fmt: skip
+    budget, places = Budget(2 * settings.FETCH_MAX_BYTES), asyncio.Semaphore(FETCHED_AT_ONCE)
     try:
-        return (await fetch(url, IMAGES | AUDIO, rules)).data
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_fetched(url, rules, budget, places)) for url in addresses]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _fetched(url: str, rules: Rules, budget: Budget, places: asyncio.Semaphore) -> bytes:
+    try:
+        async with places:
+            return (await fetch(url, IMAGES | AUDIO, rules, budget)).data
     except FetchError as error:
         raise BadRequest(f"Invalid or disallowed media_url: {url[:200]}. {error.message}", param="media_url") from None
 

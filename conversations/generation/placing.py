@@ -32,12 +32,15 @@ def placed(
     leaf, new, sent = _found(conversation, ask, attachments)
     if sent and (parts := _beside(attachments)):
         sent[-1]["content"] = with_parts(sent[-1].get("content"), parts)
-    first = None
-    for index, message in enumerate(new):
-        last = index == len(new) - 1
-        leaf = _appended(conversation, leaf, message, attachments if last else []).pk
-        first = first or leaf
-    return leaf, sent, first
+    if attachments and not new:
+        raise BadRequest(
+            "Files need a message that they belong to.", code="missing_required_parameter", param="messages"
+        )
+    said = [_values(message) for message in new]
+    if attachments:
+        said[-1]["attachments"] = list(attachments)
+    ids = tree.append_all(conversation, leaf, said)
+    return (ids[-1], sent, ids[0]) if ids else (leaf, sent, None)
 
 
 def _found(conversation: Conversation, ask: Ask, attachments: Sequence[Item]) -> Place:
@@ -138,13 +141,12 @@ def _attach_earlier(path: Sequence[Message], sent: list[Item]) -> None:
             message["content"] = with_parts(message["content"], parts)
 
 
-def _appended(
-    conversation: Conversation, parent: uuid.UUID | None, message: Item, attachments: Sequence[Item]
-) -> Message:
-    extra = {name: message[name] for name in EXTRA if message.get(name) is not None}
-    role = str(ROLES.get(message["role"], message["role"]))
+def _values(message: Item) -> Item:
+    """A message of a request as a row's fields."""
     content = message.get("content")
-    return tree.append(
-        conversation, parent, role, "" if content is None else content,
-        tool_calls=message.get("tool_calls") or [], extra=extra, attachments=list(attachments),
-    )  # fmt: skip
+    return {
+        "role": ROLES.get(message["role"], message["role"]),
+        "content": "" if content is None else content,
+        "tool_calls": message.get("tool_calls") or [],
+        "extra": {name: message[name] for name in EXTRA if message.get(name) is not None},
+    }

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
@@ -22,6 +21,7 @@ from conversations.generation.ask import Ask
 from conversations.generation.placing import BROKEN_OFF, placed
 from conversations.models import Conversation, Generation, Message
 from conversations.models.conversations import NAME_CHARS, RUNNING, State
+from conversations.quota import check_room, lock_owner
 from gateway.errors import BadRequest, TooManyStreams
 
 LEASE = timedelta(seconds=15)
@@ -81,29 +81,37 @@ def not_found() -> BadRequest:
 
 
 def check_count(owner: int, most: int) -> None:
-    """Raises TooManyStreams where a user has so many answers under way, in all workers. 0: no limit."""
+    """Raises TooManyStreams where a user has so many answers under way, in all workers. 0: no limit.
+
+    Under the lock on the owner, so that of many at once no more begin than may.
+    """
     if most and Generation.objects.filter(owner_id=owner, state__in=RUNNING).count() >= most:
         raise TooManyStreams(f"{most} answers are being made for you, which is the limit.", retry_after=1)
 
 
-def begin(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str) -> Begun:
-    """The messages that are new and the answer to them, all or nothing.
+def begin(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str, most: int = 0) -> Begun:
+    """The messages that are new and the answer to them, all or nothing. `most`: answers under way at once; 0: any.
 
-    Raises BadRequest 404 for another's conversation or message, Stale where the writer names an old version.
+    Raises BadRequest 404 for another's conversation or message, Stale where the writer names an old version, and
+    TooManyStreams.
     """
     try:
         with transaction.atomic():
-            return _begun(owner, ask, attachments, worker)
+            return _begun(owner, ask, attachments, worker, most)
     except IntegrityError:
         # The same was sent twice at once; the other one is there now.
         with transaction.atomic():
-            return _begun(owner, ask, attachments, worker)
+            return _begun(owner, ask, attachments, worker, most)
 
 
-def _begun(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str) -> Begun:
+def _begun(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str, most: int) -> Begun:
+    if ask.client_id or most:
+        # One after the other: without a conversation of theirs to lock, two of the same could pass each other.
+        lock_owner(owner)
     known = _asked_before(owner, ask)
     if known is not None:
         return known
+    check_count(owner, most)
     conversation, made = _conversation(owner, ask)
     with tree.locked(conversation) as current:
         tree.check_version(current, ask.version)
@@ -141,8 +149,6 @@ def _asked_before(owner: int, ask: Ask) -> Begun | None:
     """The answer to the same request, sent again because its sender did not hear what became of it."""
     if not ask.client_id:
         return None
-    # One after the other: without a conversation of theirs to lock, two of the same could pass each other.
-    list(get_user_model().objects.select_for_update(no_key=True).filter(pk=owner).values_list("pk"))
     rows = Generation.objects.filter(owner_id=owner, message__client_id=ask.client_id)
     known = rows.select_related("message").first()
     if known is None:
@@ -191,6 +197,7 @@ def _conversation(owner: int, ask: Ask) -> tuple[Conversation, bool]:
             return found, False
         if ask.parent_id is not None:
             raise not_found()
+        check_room(owner)
     words = " ".join(_last_words(ask.messages).split())
     title = words if len(words) <= TITLE_WORDS else words[: TITLE_WORDS - 1] + "…"
     made = Conversation.objects.create(

@@ -19,6 +19,7 @@ from conversations.imports.reading import Broken, Element
 from conversations.imports.said import Said, SaidMessage
 from conversations.models import Conversation, Message
 from conversations.models.conversations import FOLDER_CHARS, ORIGIN_CHARS, TITLE_CHARS
+from conversations.quota import check_room
 from conversations.tree import storable
 from gateway.errors import BadRequest
 
@@ -154,6 +155,8 @@ def _kept(owner_id: int, said: Said) -> Report:
         known = _known(owner_id, said.origin)
         if known is not None and known.deleted_at is not None:
             return _report("unchanged", said.title, known.pk, 0, *said.warnings, "It is in the bin.")
+        if known is None:
+            check_room(owner_id)
         row = known or _new(owner_id, said)
         added, end = _add_messages(row, said)
         if known is not None and not added:

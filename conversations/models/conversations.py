@@ -69,6 +69,23 @@ class Conversation(models.Model):
         return str(self.id)
 
 
+class ConversationLimits(models.Model):
+    """What one user may keep, where that is not what the settings say."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="conversation_limits"
+    )
+    max_conversations = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Empty: CONVERSATIONS_PER_USER. 0: no limit."
+    )
+
+    class Meta:
+        verbose_name = verbose_name_plural = "limits of conversations"
+
+    def __str__(self) -> str:
+        return str(self.user_id)
+
+
 class Message(models.Model):
     """One message. Once `done`, what it says never changes: an edit or another answer is a sibling."""
 

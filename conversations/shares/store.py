@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from conversations.models import Conversation, Message, SharedChat
+from conversations.quota import check_room
 from conversations.shares.snapshot import Body
 from conversations.tree import text_of
 from gateway.errors import BadRequest
@@ -24,6 +25,8 @@ from gateway.errors import BadRequest
 SHARE_ID = re.compile(r"[A-Za-z0-9_-]{22,64}\Z", re.ASCII)
 UNSET: Any = object()
 BATCH = 500
+# What is left of one that was revoked.
+GONE: dict[str, Any] = {"body": "", "title": "", "digest": "", "conversation": None, "expires_at": None}
 
 
 def not_found() -> BadRequest:
@@ -139,9 +142,23 @@ def change(row: SharedChat, *, visibility: str = UNSET, expires_at: datetime | N
 
 def revoke(row: SharedChat) -> None:
     """The copy goes at once; the address stays taken."""
-    row.body = row.title = row.digest = ""
-    row.conversation, row.expires_at, row.revoked_at = None, None, timezone.now()
+    for name, value in GONE.items():
+        setattr(row, name, value)
+    row.revoked_at = timezone.now()
     row.save()
+
+
+def purge_expired() -> int:
+    """The copies of shares that expired long ago go; how many. Their addresses stay taken."""
+    if not settings.SHARES_EXPIRED_DAYS:
+        return 0
+    limit = timezone.now() - timedelta(days=settings.SHARES_EXPIRED_DAYS)
+    old = SharedChat.objects.filter(revoked_at=None, expires_at__lte=limit)
+    purged = 0
+    while found := list(old.order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        # Asked once more: one may have been given more time meanwhile.
+        purged += old.filter(pk__in=found).update(**GONE, revoked_at=timezone.now())
+    return purged
 
 
 def revoke_named(owner_id: int, share_id: str) -> bool:
@@ -157,6 +174,7 @@ def revoke_named(owner_id: int, share_id: str) -> bool:
 @transaction.atomic
 def copy(row: SharedChat, body: Body, owner_id: int) -> Conversation:
     """The shared messages as a conversation of somebody's own. `body` is the row's."""
+    check_room(owner_id)
     made = Conversation.objects.create(owner_id=owner_id, title=row.title, system_prompt=body.get("system", ""))
     messages: list[Message] = []
     for item in body["items"]:

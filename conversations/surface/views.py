@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import transaction
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from conversations import editing, listing, tree, windows
 from conversations.listing import Wanted
+from conversations.quota import check_room
 from conversations.surface import schemas
 from conversations.surface.base import ConversationView, named_version
 from conversations.surface.bodies import (
@@ -33,6 +35,7 @@ from conversations.surface.fields import (
     body_of,
     query_of,
 )
+from gateway.errors import BadRequest
 from gateway.surfaces.openai.parser import missing
 from gateway.surfaces.openai.views import caller
 
@@ -92,8 +95,11 @@ class Conversations(ConversationView):
     )
     def post(self, request: Request) -> Response:
         """A new, empty one."""
-        self.owner_id(request)
-        row = tree.create_conversation(request.user, **body_of(request, CREATED))
+        owner_id, fields = self.owner_id(request), body_of(request, CREATED)
+        with transaction.atomic():
+            if not fields.get("temporary"):
+                check_room(owner_id)
+            row = tree.create_conversation(request.user, **fields)
         return Response(whole_body(row), status=201, headers=tagged(row.version))
 
 
@@ -216,6 +222,8 @@ class Folders(ConversationView):
     def patch(self, request: Request) -> Response:
         """Moves all conversations of a folder to another, or to none."""
         fields = body_of(request, {"name": a_folder, "to": a_folder}, ("name", "to"))
+        if not fields["name"]:
+            raise BadRequest("'name' is empty; what is in no folder is moved by its ids.", param="name")
         return Response({"count": editing.rename_folder(self.owner_id(request), fields["name"], fields["to"])})
 
 

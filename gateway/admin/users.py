@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
@@ -47,7 +47,8 @@ class QuotaInline(admin.StackedInline):  # type: ignore[type-arg]
 
 @admin.register(User)
 class GatewayUserAdmin(UserAdmin):  # type: ignore[type-arg]
-    inlines = (UserLimitsInline, QuotaInline)
+    # Apps above this one add theirs.
+    inlines: ClassVar[tuple[type[admin.StackedInline[Any, Any]], ...]] = (UserLimitsInline, QuotaInline)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
         return self.inlines if obj else ()

@@ -37,7 +37,7 @@ def add(messages: list[dict[str, Any]], found: Findings) -> None:
     if isinstance(content, list):
         last["content"] = [*content, {"type": "text", "text": text}]
     else:
-        last["content"] = f"{content}\n\n{text}"
+        last["content"] = f"{content}\n\n{text}" if content else text
 
 
 class Cited:

@@ -29,6 +29,7 @@ def given(name: str, **more: Any) -> dict[str, Any]:
     limits = {f"limits-{name}": "" for name in ("0-user", "0-requests_per_minute", "0-tokens_per_minute")}
     limits |= {"media_quota-TOTAL_FORMS": "0", "media_quota-INITIAL_FORMS": "0"}
     limits |= {"limits-TOTAL_FORMS": "1", "limits-INITIAL_FORMS": "0"}
+    limits |= {"conversation_limits-TOTAL_FORMS": "0", "conversation_limits-INITIAL_FORMS": "0"}
     dates = {"last_login_0": "", "last_login_1": "", "date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
     return {"username": name, "email": "", "is_active": "on", **dates, **limits, **more}
 

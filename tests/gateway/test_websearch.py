@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.events import Citation, TextDelta
-from gateway.surfaces.searching import Marks
+from gateway.surfaces.searching import Marks, add
 from gateway.websearch.engines import _cleaned
 from gateway.websearch.pages import excerpt
-from gateway.websearch.search import query_of
+from gateway.websearch.search import Findings, query_of
 from tests.support.answers import error, reply, stream
 from tests.support.gateway import LiveGateway
 from tests.support.provider import ScriptedProvider
@@ -73,6 +73,13 @@ def test_what_was_found_stands_before_the_model_and_its_sources_beside_the_answe
         {"url": f"{web.url}/frogs", "title": "All about frogs", "start_index": 17, "end_index": 20}
     ]
     assert "warning" not in answer.headers
+
+
+def test_a_question_without_words_gets_none() -> None:
+    found = Findings("frogs", (), 0)
+    messages: list[dict[str, Any]] = [{"role": "user", "content": None}]
+    add(messages, found)
+    assert messages[0]["content"] == found.as_text()
 
 
 def test_a_stream_ends_with_all_sources_where_its_text_names_none(

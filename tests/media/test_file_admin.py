@@ -115,6 +115,7 @@ def test_a_users_quota_is_set_beside_the_limits(admin: Client, photo: StoredFile
     given = {name: form[name].value() for name in ("username", "email")} | {"is_active": "on"}
     given |= {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00", "last_login_0": "", "last_login_1": ""}
     given |= {"limits-TOTAL_FORMS": "0", "limits-INITIAL_FORMS": "0"}
+    given |= {"conversation_limits-TOTAL_FORMS": "0", "conversation_limits-INITIAL_FORMS": "0"}
     given |= {"media_quota-TOTAL_FORMS": "1", "media_quota-INITIAL_FORMS": "1", "media_quota-0-user": str(alice.pk)}
     given |= {"media_quota-0-max_bytes": "", "media_quota-0-max_files": "1"}
     assert admin.post(path, given).status_code == 302

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import itertools
 import json
+import re
 import socket
 import time
 from typing import Any
@@ -16,7 +17,9 @@ from pytest_django import Settings
 
 from g4fsite import edge
 from g4fsite.cycle import Cycle
+from gateway.surfaces.openai.errors import SUPPORTED
 from tests.support.gateway import LiveGateway
+from tests.support.routes import routes
 
 CHAT = {"model": "demo", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 DOORS = [("POST", "/v1/chat/completions"), ("GET", "/v1/models")]
@@ -126,6 +129,13 @@ def test_unknown_paths_name_what_there_is(demo: LiveGateway, path: str, method: 
     assert found["code"] == "unknown_url"
     assert "/v1/chat/completions" in found["message"]
     assert demo.http.request(method, path).status_code == 401
+
+
+def test_what_there_is_is_all_there_is() -> None:
+    for route in routes():
+        if found := re.match(r"(v1|backend-api/v2)/([a-z_]+)", route.replace(r"(?:v1|api/(?P<provider>[^/]+))", "v1")):
+            named = found[0] if found[1] == "v1" else f" {found[2]}"
+            assert re.search(rf"{named}\b", SUPPORTED), route
 
 
 @pytest.mark.parametrize(

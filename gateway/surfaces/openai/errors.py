@@ -14,10 +14,13 @@ from gateway.limits import Standing
 SUPPORTED = (
     "POST /v1/chat/completions, GET /v1/models, GET /v1/models/{id}, GET /v1/providers, GET /v1/providers/{name}, "
     "POST /v1/completions, POST /v1/embeddings, POST /v1/moderations, POST /v1/rerank, "
-    "POST /v1/images/generations, POST /v1/images/edits, POST /v1/responses, "
+    "POST /v1/images/generations (also /v1/images/generate and /v1/media/generate), POST /v1/images/edits, "
+    "POST /v1/responses, POST /v1/upload_cookies, "
     "POST /v1/audio/speech, POST /v1/audio/transcriptions, POST /v1/audio/translations, "
     "GET and DELETE /v1/responses/{id}, GET /v1/responses/{id}/input_items, POST /v1/messages, "
-    "POST /v1/messages/count_tokens, and the POST routes under /api/{provider}/, GET /api/{provider}/models"
+    "POST /v1/messages/count_tokens, and the POST routes under /api/{provider}/, GET /api/{provider}/models; "
+    "for pages, under /backend-api/v2/: conversation, conversations, chat, memory, files, create, synthesize, models, "
+    "providers, quota, version, usage, stats, log, upload_cookies, me"
 )
 
 
