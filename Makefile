@@ -64,9 +64,10 @@ lint: install-dev ## Formatting, lint, import order
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports
 
-types: install-dev ## mypy --strict
+types: install-dev ## mypy --strict, and TypeScript over the chat page where Node is
 	@$(BIN)/python -m g4fsite init >/dev/null # mypy's Django plugin reads the settings
 	@$(BIN)/mypy
+	@sh scripts/types/check.sh
 
 format: install-dev ## Write formatting and safe fixes
 	@$(BIN)/ruff format .

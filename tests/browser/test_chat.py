@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import threading
 from collections.abc import Iterator
@@ -149,10 +150,18 @@ def test_an_error_says_so_and_is_tried_again(chatting: Chatting, provider: Scrip
 
 def test_the_page_is_small_and_asks_nobody_else(chatting: Chatting) -> None:
     asked: list[str] = []
+    came: list[Any] = []
     chatting.page.on("request", lambda request: asked.append(request.url))
+    chatting.page.on("response", lambda response: came.extend([response]))
     chatting.page.reload()
     chatting.page.get_by_text("2 models are ready.").wait_for()
+    chatting.page.wait_for_load_state("networkidle")
     assert len(asked) <= 25, asked
+    bodies = [response.body() for response in came]
+    assert sum(map(len, bodies)) <= 500_000
+    # An installation sends its files compressed, better than this.
+    assert sum(len(gzip.compress(body)) for body in bodies) <= 150_000
+    assert chatting.page.locator("*").count() < 1_500
     assert [url for url in asked if not url.startswith(chatting.url)] == []
 
 

@@ -160,4 +160,5 @@ function Help({ close }) {
     <footer><button type="button" class="btn line" data-first onClick=${close}>Close</button></footer></${Dialog}>`;
 }
 
+/** @type {Record<string, any>} */
 export const dialogs = { models: Models, search: Search, settings: Settings, help: Help };

@@ -28,8 +28,8 @@ function sound(text) {
 const marked = new Marked({
   gfm: true,
   renderer: {
-    html: ({ text }) => sound(text) ?? escaped(text),
-    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+    html: (/** @type {any} */ { text }) => sound(text) ?? escaped(text),
+    checkbox: (/** @type {any} */ { checked }) => (checked ? "☑ " : "☐ "),
   },
 });
 marked.use({ extensions: [mathBlock, mathInline] });
