@@ -24,6 +24,7 @@ from gateway.limiter import limiter
 from gateway.probes import probes
 from gateway.snapshot import store
 from gateway.surfaces.exchange import Receive, Scope, Send
+from gateway.surfaces.responses.background import background
 from gateway.upstream import upstream
 from gateway.usage import writer
 from media.sweep import sweeper
@@ -64,7 +65,7 @@ def _start() -> None:
         sweeper.start()
         keeper.start()
         answers_keeper.start()
-        draining.others = lambda: running.busy() or idempotency.busy()
+        draining.others = lambda: running.busy() or background.busy() or idempotency.busy()
     finally:
         # This thread belongs to a pool: its connection would stay out of the database's pool for good.
         connection.close()
@@ -115,6 +116,7 @@ class Runtime:
         """Writes what is left; the database and the providers' connections are let go."""
         self.started = False
         await running.close()
+        await background.close()
         await idempotency.close()
         await upstream.close()
         await limiter.close()

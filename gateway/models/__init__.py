@@ -12,7 +12,7 @@ from gateway.models.providers import (
     Provider,
     ProviderModel,
 )
-from gateway.models.responses import StoredResponse
+from gateway.models.responses import ResponseEvents, StoredResponse
 from gateway.models.usage import UsageEvent, UsageHour
 from gateway.models.version import ConfigVersion
 
@@ -28,6 +28,7 @@ __all__ = [
     "Price",
     "Provider",
     "ProviderModel",
+    "ResponseEvents",
     "StoredResponse",
     "UsageEvent",
     "UsageHour",

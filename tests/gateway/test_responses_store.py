@@ -386,7 +386,7 @@ def test_what_is_too_old_is_purged(gateway: LiveGateway, settings: Settings) -> 
     old, young = made_old(gateway, 7.1), made_old(gateway, 6.9)
     assert (
         commands.run("purge").out == "1 stored response deleted.\n0 idempotent answers deleted.\n"
-        "0 sessions deleted.\n0 conversations deleted.\n"
+        "0 sessions deleted.\n0 conversations deleted.\n0 expired shares deleted.\n"
     )
     assert [row.pk for row in StoredResponse.objects.all()] == [young] != [old]
     settings.RESPONSES_RETENTION_DAYS = 0
@@ -395,6 +395,7 @@ def test_what_is_too_old_is_purged(gateway: LiveGateway, settings: Settings) -> 
         "idempotent_answers": 0,
         "sessions": 0,
         "conversations": 0,
+        "expired_shares": 0,
         "leftovers": 0,
     }
 

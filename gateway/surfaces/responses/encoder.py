@@ -183,6 +183,7 @@ class ResponseEncoder:
     def __init__(self, chat: ResponsesRequest) -> None:
         self.answer = Answer(chat)
         self.numbered = 0
+        self.failed: GatewayError | None = None
         self._ended_at: int | None = None
         self._encrypted = chat.asked.encrypted
 
@@ -204,6 +205,7 @@ class ResponseEncoder:
 
     def encode(self, event: Event) -> bytes:
         if isinstance(event, Failed):
+            self.failed = event.error
             return self._frames([("response.failed", self._whole("failed", event.error))])
         told = self.answer.learn(event)
         if isinstance(event, Started):

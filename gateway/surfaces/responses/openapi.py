@@ -37,6 +37,7 @@ REQUEST: Schema = {
         "previous_response_id": _nullable("string"),
         "stream": _nullable("boolean"),
         "store": _nullable("boolean"),
+        "background": _nullable("boolean"),
         "max_output_tokens": _nullable("integer", minimum=1),
         **{
             name: _nullable("number", minimum=NUMBERS[name][0], maximum=NUMBERS[name][1])
@@ -60,7 +61,7 @@ RESPONSE: Schema = {
         "id": {"type": "string"},
         "object": {"type": "string", "enum": ["response"]},
         "created_at": {"type": "integer", "description": "Unix seconds."},
-        "status": {"type": "string", "enum": ["completed", "incomplete", "failed", "in_progress"]},
+        "status": {"type": "string", "enum": ["completed", "incomplete", "failed", "cancelled", "in_progress"]},
         "model": {"type": "string"},
         "provider": {"type": "string", "description": "Who answered."},
         "output": {"type": "array", "items": {"type": "object"}},

@@ -29,7 +29,6 @@ from gateway.surfaces.responses.items import Item, messages_of, read_items, text
 
 # What is not done here, and why. Null and empty values ask for nothing.
 REFUSED = {
-    "background": "an answer is given while its caller waits.",
     "conversation": "go on with previous_response_id.",
     "prompt": "stored prompts are not kept; send instructions and input.",
     "context_management": "nothing is compacted; send fewer items.",
@@ -39,7 +38,8 @@ REFUSED = {
 # Words of ours that become words of the chat, and those that are only given back.
 TRANSLATED = (
     "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning", "max_output_tokens",
-    "metadata", "truncation", "include", "store", "previous_response_id", "stream_options", "max_tool_calls",
+    "metadata", "truncation", "include", "store", "background", "previous_response_id", "stream_options",
+    "max_tool_calls",
 )  # fmt: skip
 PASSED = ("temperature", "top_p", "user", "service_tier", "safety_identifier", "prompt_cache_key")
 # Chat's own words for what has another name here: they would contradict it.
@@ -71,6 +71,7 @@ class Asked:
     instructions: str | None
     previous_id: str
     store: bool
+    background: bool
     encrypted: bool
     echo: Mapping[str, Any] = field(repr=False)
 
@@ -157,6 +158,7 @@ def _asked(body: dict[str, Any]) -> Asked:
         instructions=_instructions(body),
         previous_id=previous_id,
         store=_boolean(body, "store", True),
+        background=_boolean(body, "background", False),
         encrypted=ENCRYPTED in _include(body),
         echo=_echo(body),
     )
@@ -210,7 +212,7 @@ def _echo(body: dict[str, Any]) -> dict[str, Any]:
     """What a response repeats of its request, in OpenAI's order of words and with OpenAI's defaults."""
     reasoning, text = _object(body, "reasoning"), _object(body, "text")
     repeated = {
-        "background": False,
+        "background": _boolean(body, "background", False),
         "instructions": _instructions(body),
         "max_output_tokens": _integer(body, "max_output_tokens"),
         "max_tool_calls": _integer(body, "max_tool_calls"),

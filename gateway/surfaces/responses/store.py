@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection
-from django.db.models import QuerySet, Sum
-from django.db.models.functions import Length
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet, Sum
+from django.db.models.functions import Length, Now
 
 from gateway.errors import BadRequest, Unavailable
-from gateway.models import StoredResponse
+from gateway.models import ResponseEvents, StoredResponse
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ T = TypeVar("T")
 Item = dict[str, Any]
 SECONDS = 15.0
 MAX_TURNS = 2000
+# Of a response in the background: how long it is its maker's without a word of it, and its status meanwhile.
+LEASE = timedelta(seconds=15)
+RUNNING = "in_progress"
 RESPONSE_ID = re.compile(r"resp_[0-9a-f]{48}\Z")
 # An item's id holds its response's, and an `i` when it was said to it.
 ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{48})_(i?)\d{1,6}\Z")
@@ -108,6 +111,93 @@ def save(id: str, user_id: int, previous_id: str, created_at: int, items: Sequen
         input=orjson.dumps(items).decode(),
         response=orjson.dumps(body).decode(),
     )
+
+
+def begin(
+    id: str, user_id: int, previous_id: str, created_at: int, items: Sequence[Item], body: dict[str, Any],
+    worker: str, *, streamed: bool,
+) -> None:  # fmt: skip
+    """A response in the background, which is its worker's to make."""
+    StoredResponse.objects.create(
+        id=id,
+        user_id=user_id,
+        previous_id=previous_id,
+        created_at=datetime.fromtimestamp(created_at, UTC),
+        input=orjson.dumps(items).decode(),
+        response=orjson.dumps(body).decode(),
+        worker=worker,
+        streamed=streamed,
+        lease_until=Now() + LEASE,
+    )
+
+
+def look_after(ids: Sequence[str], worker: str, new: Sequence[tuple[str, int, list[bytes]]]) -> set[str]:
+    """Renews the leases of responses and keeps their new events, each with how many were kept before.
+
+    Gives those that are still this worker's to make.
+    """
+    # The rows are locked by their update, so that what ends one waits for its events.
+    with transaction.atomic():
+        rows = StoredResponse.objects.filter(pk__in=ids, worker=worker, lease_until__isnull=False)
+        rows.update(lease_until=Now() + LEASE)
+        mine = set(rows.values_list("pk", flat=True))
+        for known, kept, frames in new:
+            if known in mine:
+                _keep_events(known, kept, frames)
+    return mine
+
+
+def _keep_events(response: str, kept: int, frames: list[bytes]) -> None:
+    text = b"".join(frames).decode()
+    found = ResponseEvents(response_id=response, first=kept, count=len(frames), frames=text)
+    # The same again, because nobody heard that it was done, changes nothing.
+    ResponseEvents.objects.bulk_create([found], ignore_conflicts=True)
+
+
+def settle(id: str, worker: str, body: dict[str, Any], frames: list[bytes]) -> bool:
+    """How a response in the background ended, with all its events. False when somebody else has ended it."""
+    with transaction.atomic():
+        mine = StoredResponse.objects.filter(pk=id, worker=worker, lease_until__isnull=False)
+        if not mine.update(response=orjson.dumps(body).decode(), lease_until=None):
+            return False
+        kept = ResponseEvents.objects.filter(response_id=id).aggregate(number=Sum("count"))["number"] or 0
+        if frames[kept:]:
+            _keep_events(id, kept, frames[kept:])
+    return True
+
+
+def cancel(row: StoredResponse) -> dict[str, Any]:
+    """The response once it is over: cancelled, unless it ended before. Whoever makes it notices within a second."""
+    body = _ended_by_others(row, "cancelled", None, Q())
+    return body or orjson.loads(StoredResponse.objects.get(pk=row.pk).response)
+
+
+def looked_at(row: StoredResponse) -> dict[str, Any]:
+    """The response as it is; failed, where the process that made it has died."""
+    body: dict[str, Any] = orjson.loads(row.response)
+    if row.lease_until is None:
+        return body
+    left = {"code": "server_error", "message": "The server that made this response has stopped."}
+    found = _ended_by_others(row, "failed", left, Q(lease_until__lt=Now()))
+    return found or body
+
+
+def _ended_by_others(row: StoredResponse, status: str, error: Item | None, also: Q) -> dict[str, Any] | None:
+    body = {**orjson.loads(row.response), "status": status, "error": error}
+    rows = StoredResponse.objects.filter(also, pk=row.pk, lease_until__isnull=False)
+    return body if rows.update(response=orjson.dumps(body).decode(), lease_until=None) else None
+
+
+def events_after(id: str, number: int) -> tuple[list[str], bool]:
+    """The events of a response that follow this one, and whether it was still being made before they were read."""
+    row = StoredResponse.objects.filter(pk=id).first()
+    running = row is not None and looked_at(row)["status"] == RUNNING
+    rows = ResponseEvents.objects.filter(response_id=id, first__gt=number - F("count")).order_by("first")
+    found: list[str] = []
+    for kept in rows:
+        frames = kept.frames.split("\n\n")[:-1]
+        found += [frame + "\n\n" for frame in frames[max(0, number + 1 - kept.first) :]]
+    return found, running
 
 
 def most_read() -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
-import orjson
+from django.conf import settings
 from django.db import Error as DatabaseError
+from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -14,6 +17,7 @@ from rest_framework.response import Response
 
 from gateway.errors import BadRequest
 from gateway.models import StoredResponse
+from gateway.surfaces.exchange import COMMENT, STREAM_HEADERS
 from gateway.surfaces.openai.views import caller
 from gateway.surfaces.responses import store
 from gateway.surfaces.responses.encoder import shown, without_secret
@@ -23,6 +27,7 @@ from gateway.surfaces.views import JsonView
 
 MAX_PAGE = 100
 PAGE = 20
+POLL_SECONDS = 0.3
 
 
 def not_found(response_id: str) -> BadRequest:
@@ -65,11 +70,14 @@ class Stored(StoredView):
     """One stored response."""
 
     @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
-    def get(self, request: Request, response_id: str) -> Response:
-        if request.query_params.get("stream", "").lower() in ("1", "true"):
-            raise unsupported("stream", "a response that is over is not told again; leave it out.")
-        body = orjson.loads(self.row(request, response_id).response)
-        return Response(shown(body, included(request)))
+    def get(self, request: Request, response_id: str) -> Response | StreamingHttpResponse:
+        row = self.row(request, response_id)
+        if request.query_params.get("stream", "").lower() not in ("1", "true"):
+            return Response(shown(store.looked_at(row), included(request)))
+        if not row.streamed:
+            raise unsupported("stream", "only what was made in the background as a stream is told again; leave it out.")
+        events = told_again(row.pk, _starting_after(request))
+        return StreamingHttpResponse(events, headers={name.decode(): value.decode() for name, value in STREAM_HEADERS})
 
     @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
     def delete(self, request: Request, response_id: str) -> Response:
@@ -78,12 +86,17 @@ class Stored(StoredView):
 
 
 class Cancel(StoredView):
-    """Only answers in the background can be cancelled, and there are none: whoever leaves ends an answer."""
+    """Ends a response in the background; of others whoever leaves ends the answer. Again changes nothing."""
 
-    @extend_schema(tags=["responses"], request=None, responses={400: OpenApiTypes.OBJECT})
+    @extend_schema(tags=["responses"], request=None, responses={200: OpenApiTypes.OBJECT})
     def post(self, request: Request, response_id: str) -> Response:
-        self.row(request, response_id)
-        raise BadRequest("Cannot cancel a synchronous response.", code="response_not_cancellable")
+        row = self.row(request, response_id)
+        body = store.looked_at(row)
+        if not body.get("background"):
+            raise BadRequest("Cannot cancel a synchronous response.", code="response_not_cancellable")
+        if body["status"] == store.RUNNING:
+            body = store.cancel(row)
+        return Response(shown(body, included(request)))
 
 
 class InputItems(StoredView):
@@ -99,6 +112,23 @@ class InputItems(StoredView):
         data = page if included(request) else [without_secret(item) for item in page]
         first, last = (data[0]["id"], data[-1]["id"]) if data else ("", "")
         return Response({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more})
+
+
+async def told_again(response_id: str, after: int) -> AsyncGenerator[bytes, None]:
+    """The events of a response after this number, until it is over."""
+    silent = 0.0
+    while True:
+        frames, running = await store.off_the_loop(partial(store.events_after, response_id, after))
+        if frames:
+            after, silent = after + len(frames), 0.0
+            yield "".join(frames).encode()
+        elif not running:
+            return
+        elif silent >= settings.HEARTBEAT_SECONDS:
+            silent = 0.0
+            yield COMMENT
+        await asyncio.sleep(POLL_SECONDS if running else 0)
+        silent += POLL_SECONDS
 
 
 def page_of(
@@ -138,6 +168,14 @@ def _limit(request: Request) -> int:
     if not text.isdecimal() or len(text) > 6 or not 1 <= int(text) <= MAX_PAGE:
         raise BadRequest(f"'limit' must be a number from 1 to {MAX_PAGE}.", param="limit")
     return int(text)
+
+
+def _starting_after(request: Request) -> int:
+    """The number of the last event that the caller has; -1: none."""
+    text = request.query_params.get("starting_after", "")
+    if text and (not text.isascii() or not text.isdigit() or len(text) > 9):
+        raise BadRequest("'starting_after' must be the number of an event.", param="starting_after")
+    return int(text) if text else -1
 
 
 def _newest_first(request: Request) -> bool:

@@ -189,7 +189,6 @@ def test_a_reference_stands_for_a_stored_item() -> None:
 REFUSED = [
     ({"conversation": "conv_1"}, "conversation"),
     ({"prompt": {"id": "p"}}, "prompt"),
-    ({"background": True}, "background"),
     ({"context_management": [{"type": "compaction"}]}, "context_management"),
     ({"moderation": {"model": "x"}}, "moderation"),
     ({"top_logprobs": 3}, "top_logprobs"),
