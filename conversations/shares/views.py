@@ -107,7 +107,7 @@ class Share(JsonView):
             "Cache-Control": "no-store" if principal else "private, no-cache",
         }
         if is_known(request, row, tag, signer.signs):
-            return HttpResponse(status=304, headers=headers)
+            return HttpResponse(status=304, content_type="application/json", headers=headers)
         return HttpResponse(signer.text(row.body), content_type="application/json", headers=headers)
 
     @extend_schema(operation_id="saveShare", tags=TAGS, request=ANY, responses={200: ANY})

@@ -45,6 +45,7 @@ conversations/test_shares.py: test_the_owners_are_seen_and_nobody_elses
 === a generated picture is its owner's
 media/test_routes.py: test_the_owner_by_any_credential_and_nobody_else
 === many streams at once: no answer meets another
+site/test_tenancy.py: test_a_hundred_streams_of_twenty_people_do_not_meet
 conversations/test_generation.py: test_two_users_never_meet
 gateway/upstream/test_reuse.py: test_many_at_once_get_their_own_answers
 gateway/test_crowd.py: test_twice_what_it_can_serve_harms_nobody_who_was_let_in
@@ -77,7 +78,9 @@ media/test_fetch_memory.py: test_pictures_that_never_end_cost_little
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +93,10 @@ from django.core import serializers
 
 from conversations.models import MemoryItem, SharedChat
 from gateway.usage import writer
-from tests.people import alice, bob
-from tests.support.answers import stream
+from tests.people import alice, bob, person
+from tests.support.answers import Answer, Hold, events_of, sse, stream, tool_deltas
 from tests.support.gateway import LiveGateway
-from tests.support.provider import ScriptedProvider
+from tests.support.provider import Recorded, ScriptedProvider
 from tests.support.routes import routes
 
 HERE = Path(__file__).parents[1]
@@ -369,6 +372,52 @@ def test_bodies_that_name_what_is_anothers_start_nothing(house: House, provider:
             assert answer.headers["x-conversation-id"] == where
             assert "idempotent-replayed" not in answer.headers
     assert SharedChat.objects.count() == 2
+
+
+def test_a_hundred_streams_of_twenty_people_do_not_meet(gateway: LiveGateway, provider: ScriptedProvider) -> None:
+    """All are under way before any goes on; names of conversations, messages and retries are the same for everybody."""
+    gateway.add_provider(provider, "scripted")
+    together = threading.Event()
+
+    def marked(request: Recorded) -> Answer:
+        mark = re.search(rb"mark-\d+", request.body)
+        assert mark
+        deltas = [{"reasoning_content": mark[0].decode()}, {"content": mark[0].decode()}]
+        called = tool_deltas("find", ['{"q": "', mark[0].decode(), '"}'])
+        first, *rest = events_of([*deltas, *called], finish="tool_calls")
+        return sse([first, Hold(together), *rest])
+
+    provider.on("scripted", marked)
+    headers = [gateway.auth(gateway.make_key(person(f"p{number}"))) for number in range(20)]
+
+    async def ask(client: httpx.AsyncClient, number: int, turn: int) -> str:
+        body: dict[str, Any] = {"model": "scripted", "stream": True}
+        body["messages"] = [{"role": "user", "content": f"mark-{number * 10 + turn}"}]
+        if turn < 3:
+            names = {"conversation_id": f"c{turn}", "id": f"m{turn}"}
+            answer = await client.post("/backend-api/v2/conversation", json={**body, **names}, headers=headers[number])
+        else:
+            answer = await client.post("/v1/chat/completions", json=body, headers=headers[number])
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    async def again(client: httpx.AsyncClient, number: int) -> str:
+        answer = await client.get("/backend-api/v2/conversation/c1/stream", headers=headers[number])
+        return answer.text
+
+    async def crowd() -> None:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60, limits=limits) as client:
+            everyone = [(number, turn) for number in range(20) for turn in range(5)]
+            answers = asyncio.gather(*(ask(client, number, turn) for number, turn in everyone))
+            await asyncio.to_thread(provider.wait_for, 100, 50)
+            together.set()
+            for (number, turn), text in zip(everyone, await answers, strict=True):
+                assert set(re.findall(r"mark-\d+", text)) == {f"mark-{number * 10 + turn}"}
+            for number, text in enumerate(await asyncio.gather(*(again(client, number) for number in range(20)))):
+                assert set(re.findall(r"mark-\d+", text)) == {f"mark-{number * 10 + 1}"}
+
+    asyncio.run(crowd())
 
 
 def test_the_table_names_tests() -> None:
