@@ -49,7 +49,7 @@ FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-co
 TALK = ("turns", "windows")
 LATER = (
     *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math"),
-    *("cites", "sources", "sse", "upload", "viewer"),
+    *("cites", "sources", "speech", "spoken", "sse", "upload", "viewer", "voice"),
 )
 
 
@@ -90,15 +90,22 @@ def preloaded(talk: bool = False) -> tuple[str, ...]:
 
 def abilities() -> dict[str, Any]:
     """What the page offers beside words, as far as the operator and the providers have it."""
-    draws = any(_models_with("image"))
-    return {"fileBytes": settings.MAX_FILE_BYTES, "search": bool(settings.WEB_SEARCH), "draw": draws}
+    return {
+        "fileBytes": settings.MAX_FILE_BYTES,
+        "search": bool(settings.WEB_SEARCH),
+        "draw": any(_models_with("image")),
+        "hear": next(_models_with("transcription"), None),
+        "speak": next(_models_with("speech"), None),
+    }
 
 
-def _models_with(flag: str) -> Iterator[tuple[str, str]]:
-    """Names of providers that can be asked, and of their models that are known for it."""
+def _models_with(flag: str) -> Iterator[dict[str, str]]:
+    """Models that are known for it, at providers that can be asked."""
     for provider in store.current.providers:
         if has_credential(provider):
-            yield from ((provider.name, model.public_id) for model in provider.models.values() if model.flags.get(flag))
+            for model in provider.models.values():
+                if model.flags.get(flag):
+                    yield {"provider": provider.name, "model": model.public_id}
 
 
 def boot(request: HttpRequest) -> dict[str, Any]:

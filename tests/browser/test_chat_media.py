@@ -15,10 +15,11 @@ from media.models import Bucket
 from tests import people
 from tests.browser.chatting import Chatting
 from tests.browser.test_admin import browser  # noqa: F401 - a fixture
-from tests.support.answers import events_of, sse, tool_deltas
+from tests.support.answers import error, events_of, sse, stream, tool_deltas
 from tests.support.gateway import LiveGateway
 from tests.support.pictures import images, opened, picture
 from tests.support.provider import ScriptedProvider
+from tests.support.sounds import TEXT, form_of, speaking, transcribing, wav
 from tests.support.web import Web, small_web
 
 if TYPE_CHECKING:
@@ -175,6 +176,53 @@ def drawn(chatting: Chatting, provider: ScriptedProvider) -> None:
     expect(page.get_by_role("dialog").locator("img")).to_have_js_property("naturalWidth", 300)
     page.keyboard.press("Escape")
     assert looked_at(chatting, "drawn") == []
+
+
+def test_voices_are_heard_and_speak(chatting: Chatting, provider: ScriptedProvider) -> None:
+    page = chatting.page
+    provider.on("ear", transcribing)
+    chatting.box.fill("Write this:")
+    page.get_by_role("button", name="Dictate").click()
+    page.get_by_text("Listening").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_text("Listening").wait_for(state="detached")
+    assert chatting.box.evaluate("box => box === document.activeElement")
+    page.get_by_role("button", name="Dictate").click()
+    page.get_by_text("Listening").wait_for()
+    assert looked_at(chatting, "dictating") == []
+    heights = page.locator(".meter rect").evaluate_all("bars => bars.map((bar) => Number(bar.getAttribute('height')))")
+    assert max(heights) > 2
+    page.get_by_role("button", name="Write it down").click()
+    expect(chatting.box).to_have_value(f"Write this: {TEXT}")
+    fields, file = form_of(provider.wait_for(1, path="/audio/transcriptions"))
+    assert fields["model"] == ["ear"]
+    assert file.get_payload(decode=True)[:4] == b"\x1a\x45\xdf\xa3"
+    provider.on("ear", error(400, "Too quiet."))
+    page.get_by_role("button", name="Dictate").click()
+    page.get_by_text("Listening").wait_for()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Too quiet.")
+    page.get_by_role("button", name="Close").click()
+    assert all("400" in complaint for complaint in chatting.complaints)
+    chatting.complaints.clear()
+    read_aloud(chatting, provider)
+
+
+def read_aloud(chatting: Chatting, provider: ScriptedProvider) -> None:
+    page = chatting.page
+    provider.on("mouth", speaking(wav(1), "audio/wav"))
+    provider.on("alpha", stream("**Foxes** are red.\n\n```sh\nrm -r fox\n```\n" + "They run. " * 60))
+    chatting.ask("And now?")
+    page.get_by_role("button", name="Read aloud").click()
+    stop = page.get_by_role("button", name="Stop reading aloud")
+    stop.wait_for()
+    said = [provider.wait_for(number, path="/audio/speech").json["input"] for number in (1, 2)]
+    assert said[0].startswith("Foxes are red. They run.")
+    assert "rm -r" not in said[0] + said[1]
+    page.get_by_role("button", name="Read aloud").wait_for()
+    page.get_by_role("button", name="Read aloud").click()
+    stop.click()
+    page.get_by_role("button", name="Read aloud").wait_for()
 
 
 def seen_large(chatting: Chatting) -> None:

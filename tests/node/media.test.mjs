@@ -56,3 +56,18 @@ test("a place that is named without a mark gets one", () => {
   assert.deepEqual(marked("x", [{ url: "javascript:alert(1)", title: "no", start: null, end: null }]).sources, []);
   assert.equal(marked("x", [{ url, title: "A", start: null, end: null }]).sources[0].number, 1);
 });
+
+const { pieces, speakable } = await load(`${chat}/spoken.js`);
+
+test("what is read aloud has neither code nor marks", () => {
+  assert.equal(speakable("## Foxes\n\n- **are** [red](https://x.example) [1].\n```py\nx = 1\n```\n| a | b |\n|---|---|\n| 1 | 2 |"), "Foxes\nare red.\na, b\n1, 2");
+  assert.equal(speakable("```\nnever closed"), "");
+  assert.equal(speakable("a_b stays, *this* does not"), "a_b stays, this does not");
+});
+
+test("pieces are whole sentences where they can be", () => {
+  assert.deepEqual(pieces("One. Two! Three?", 10), ["One. Two!", "Three?"]);
+  assert.deepEqual(pieces("aaaa bbbb cccc", 9), ["aaaa bbbb", "cccc"]);
+  assert.equal(pieces("x".repeat(25), 10).join(""), "x".repeat(25));
+  assert.deepEqual(pieces("", 10), []);
+});

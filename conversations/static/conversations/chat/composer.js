@@ -1,6 +1,6 @@
 // The message box. What stands in it is kept per chat until it is sent.
 
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { signal, useSignalEffect } from "@preact/signals";
 import { AttachTap, Chips, dragged, isWaiting, pasted, ready, restore, taken } from "./attachments.js";
 import { textOf } from "./answer.js";
@@ -8,10 +8,13 @@ import { page } from "./api.js";
 import { contentOf, filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
-import { Icon, Tap, html, isWide } from "./ui.js";
+import { Icon, Later, Tap, html, isWide } from "./ui.js";
 import { symbol } from "./words.js";
 
 const text = signal("");
+const voice = () => import("./voice.js");
+/** Browsers give a microphone to pages that came over https or from this machine. */
+const hears = Boolean(page.can.hear && navigator.mediaDevices && globalThis.MediaRecorder);
 
 const draftOf = () => `draft.${thread.chat.value?.id ?? "new"}`;
 
@@ -37,6 +40,8 @@ export function Composer() {
     box.style.height = "auto";
     box.style.height = `${box.scrollHeight}px`;
   });
+  const [dictating, setDictating] = useState(false);
+  const heard = (/** @type {string} */ words) => write(text.value ? `${text.value.replace(/\s$/, "")} ${words}` : words);
   const running = thread.current();
   const offline = !store.online.value;
   const busy = Boolean(running) || thread.sending.value;
@@ -65,7 +70,7 @@ export function Composer() {
       <textarea id="message" rows="1" ref=${field} value=${text.value} enterkeyhint="send" dir="auto"
         placeholder=${store.wishes.value.draw ? "Describe a picture" : thread.messages.value.length ? "Write the next message" : "Ask something"}
         onInput=${(/** @type {any} */ event) => write(event.currentTarget.value)} onKeyDown=${keyed} onPaste=${pasted}></textarea>
-      <div class="tools">
+      ${dictating ? html`<${Later} from=${voice} name="Dictation" insert=${heard} close=${() => setDictating(false)} />` : html`<div class="tools">
         <${AttachTap} />
         ${page.can.search && html`<${Tap} icon="web" label="Search the web" aria-pressed=${store.wishes.value.search} onClick=${() => store.wish("search")} />`}
         ${page.can.draw && html`<${Tap} icon="image" label="Make a picture" aria-pressed=${store.wishes.value.draw} onClick=${() => store.wish("draw")} />`}
@@ -73,13 +78,14 @@ export function Composer() {
           aria-pressed=${Boolean(thread.chat.value?.system_prompt ?? thread.prompt.value)}
           onClick=${() => (store.dialog.value = "settings")} />
         <span class="push"></span>
+        ${hears && html`<${Tap} icon="mic" label="Dictate" disabled=${offline} onClick=${() => setDictating(true)} />`}
         <${Pick} />
         ${running
           ? html`<button type="button" class="go" key="stop" aria-label="Stop" title="Stop" aria-keyshortcuts="Escape"
               onClick=${thread.stop}><${Icon} name="stop" /></button>`
           : html`<button type="submit" class="go" key="send" aria-label="Send" title="Send" disabled=${cannot}>
               <${Icon} name="send" /></button>`}
-      </div>
+      </div>`}
     </div>
     <p class="under"><span class="wide">${offline ? "You’re offline. What you write stays here."
       : html`<kbd>Enter</kbd> to send, <kbd>Shift</kbd> <kbd>Enter</kbd> for a new line`}</span>

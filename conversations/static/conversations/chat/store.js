@@ -48,6 +48,9 @@ export function remember(name, value) {
   }
 }
 
+/** The message that is read aloud. */
+export const speaking = signal("");
+
 /** One of them at a time. @param {"search" | "draw"} name */
 export function wish(name) {
   const on = !wishes.value[name];

@@ -203,6 +203,7 @@ function Answer({ message, last }) {
     <div class="acts-row">
       <${Versions} message=${message} what="answer" />
       ${text && html`<${Tap} small icon="copy" label="Copy answer" onClick=${() => copy(text, "Answer")} />`}
+      ${text && speaks && html`<${Speak} id=${message.id} text=${text} />`}
       <${Tap} small icon="again" label="Answer again" disabled=${busy} onClick=${again} />
     </div>
   </article>`;
@@ -300,6 +301,15 @@ function useReading(text) {
     at.current = { place, next: now + 2000 };
     store.said.value = words;
   }, [text]);
+}
+
+const speaks = Boolean(page.can.speak || globalThis.speechSynthesis);
+
+/** @param {{id: string, text: string}} props */
+function Speak({ id, text }) {
+  const on = store.speaking.value === id;
+  const press = () => import("./speech.js").then(({ toggle }) => toggle(id, text)).catch(store.complain);
+  return html`<${Tap} small icon=${on ? "stop" : "speak"} label=${on ? "Stop reading aloud" : "Read aloud"} onClick=${press} />`;
 }
 
 const markdown = () => import("./markdown.js");
