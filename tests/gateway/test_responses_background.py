@@ -19,7 +19,7 @@ from gateway.surfaces.responses.background import background
 from gateway.usage import writer
 from tests.support import answers
 from tests.support.gateway import LiveGateway
-from tests.support.openai_schema import check_error, check_response, typed_events
+from tests.support.openai_schema import check_error, check_event, check_events, check_response, typed_events
 from tests.support.provider import ScriptedProvider
 
 ASK: dict[str, Any] = {"model": "scripted", "input": "hi", "background": True}
@@ -74,6 +74,7 @@ def test_it_is_made_while_its_caller_asks_now_and_then(slow: LiveGateway, go: th
     made = client.responses.create(**ASK)
     assert (made.status, made.background, made.output) == ("in_progress", True, [])
     assert client.responses.retrieve(made.id).status == "in_progress"
+    check_response(look(slow, made.id).json())
     assert [item.type for item in client.responses.input_items.list(made.id)] == ["message"]
     early = ask(slow, previous_response_id=made.id)
     assert (early.status_code, check_error(early.json())["code"]) == (400, "response_not_finished")
@@ -109,6 +110,7 @@ def test_its_stream_is_left_and_followed_from_any_event(slow: LiveGateway, go: t
     assert rest[-1].response.output_text == "".join(WORDS)
     again = look(slow, made, stream="true")
     assert again.headers["content-type"].startswith("text/event-stream")
+    check_events(typed_events(again.content))
     assert [event["sequence_number"] for event in typed_events(again.content)] == numbers
     for after in range(-1, len(numbers)):
         params = {"starting_after": after} if after >= 0 else {}
@@ -141,6 +143,7 @@ def test_who_cancels_ends_it_once(slow: LiveGateway, provider: ScriptedProvider,
         assert client.responses.cancel(made_streamed).status == "cancelled"
         last = list(events)[-1]
         assert (last.type, getattr(last, "code", "")) == ("error", "response_cancelled")
+        check_event(last.model_dump(mode="json"))
     gone = client.responses.create(**ASK).id
     client.responses.delete(gone)
     until(lambda: not background.busy())

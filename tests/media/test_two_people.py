@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
@@ -73,6 +73,8 @@ class House:
     names: dict[str, str]
     keys: dict[str, str]
     cookie: str
+    # Who asked what, and what was said to it: shown by `pytest -s`.
+    transcript: list[str] = field(default_factory=list)
 
     def path(self, template: str) -> str:
         return template.format_map(self.names)
@@ -88,7 +90,9 @@ class House:
             headers |= self.gateway.auth(self.keys[who])
         elif who == "page of another site":
             headers |= {"cookie": self.cookie, "sec-fetch-site": "cross-site", "origin": "http://evil.example"}
-        return self.gateway.http.request(method, path, headers=headers, **more)
+        answer = self.gateway.http.request(method, path, headers=headers, **more)
+        self.transcript.append(f"{answer.status_code} {method:7} {path}  <- {who}")
+        return answer
 
     def things(self) -> str:
         """All rows about the owner's things, as they are in the database."""
@@ -205,6 +209,7 @@ def test_nobody_else_sees_or_changes_anything(house: House) -> None:
             if method == "DELETE" and template == "/backend-api/v2/files/{bucket}":
                 allowed = {"DELETE": (404, 404, 401)}  # noqa: PLW2901 - it went under its other address
             assert answer.status_code in expected(allowed, method, "owner"), (method, path, answer.status_code)
+    print(*house.transcript, sep="\n")
 
 
 def test_a_search_of_the_others_is_as_if_there_were_nothing(house: House) -> None:

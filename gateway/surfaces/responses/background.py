@@ -216,6 +216,10 @@ class Background:
                 )
             except Unavailable:
                 continue
+            except Exception:
+                # Without this task all of them would lose their leases.
+                log.exception("responses in the background cannot be looked after")
+                continue
             written = {known: kept + len(frames) for known, kept, frames in new}
             for job in begun:
                 job.kept = written.get(job.id, 0)
