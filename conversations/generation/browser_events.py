@@ -64,6 +64,11 @@ def drawing() -> Item:
     return {"type": "reasoning", "status": "Drawing"}
 
 
+def preview(url: str) -> Item:
+    """An unfinished picture, in the place of which the next one or the answer comes."""
+    return {"type": "preview", "preview": f"![preview]({url})", "urls": [url], "alt": "preview"}
+
+
 def failure(error: GatewayError) -> Item:
     """The last event of an answer that failed, in the words that g4f's pages show."""
     name = type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import orjson
 from django.conf import settings
@@ -19,9 +20,11 @@ from gateway.upstream import Upstream
 from gateway.usage import Tally
 from media.kinds import kind_of
 
-__all__ = ["IMAGES", "Drawing", "is_drawing", "request_of"]
+__all__ = ["IMAGES", "Drawing", "Unfinished", "is_drawing", "request_of"]
 # OpenAI's `modalities`: what an answer is to be made of. Pictures beside words are a chat's matter.
 ONLY_PICTURES = ["image"]
+# How many unfinished pictures are wanted before the one that was asked for; providers charge for them.
+PARTIAL = "partial_images"
 
 
 def is_drawing(chat: ChatRequest) -> bool:
@@ -33,7 +36,9 @@ def request_of(chat: ChatRequest) -> PictureRequest:
     asked = next((message for message in reversed(chat.messages()) if message.role == "user"), None)
     if asked is None or not asked.text.strip():
         raise BadRequest("Say what is to be drawn.", code="missing_required_parameter", param="messages")
-    given = {name: chat.body[name] for name in ("size", "quality", "aspect_ratio") if name in chat.body}
+    given = {name: chat.body[name] for name in ("size", "quality", "aspect_ratio", PARTIAL) if name in chat.body}
+    if given.get(PARTIAL):
+        given["stream"] = True
     request = parse_generation(orjson.dumps({"model": chat.model, "prompt": asked.text, **given}), chat.provider)
     request.preferences = chat.preferences
     request.pictures = tuple(_pictures([part.url for part in asked.parts if isinstance(part, ImagePart)]))
@@ -47,6 +52,16 @@ def _pictures(urls: Sequence[str]) -> list[Picture]:
     return [picture for picture in found if picture is not None]
 
 
+class Unfinished(RawReply):
+    """A picture on its way, in base64."""
+
+    __slots__ = ("picture",)
+
+    def __init__(self, picture: str) -> None:
+        super().__init__(b"", {})
+        self.picture = picture
+
+
 class Drawing:
     """A source of events in the place of the relay; the request for pictures is what is sent."""
 
@@ -57,14 +72,26 @@ class Drawing:
     async def stream(
         self, upstream: Upstream, chat: ChatRequest, targets: Targets, tally: Tally
     ) -> AsyncGenerator[Event, None]:
-        for event in await self.complete(upstream, chat, targets, tally):
-            yield event
+        if not chat.body.get(PARTIAL):
+            for event in await self.complete(upstream, chat, targets, tally):
+                yield event
+            return
+        async with aclosing(relay.stream(upstream, chat, targets, tally)) as events:
+            async for event in events:
+                yield _shown(event)
 
 
 def _told(event: Event) -> Sequence[Event]:
     if not isinstance(event, RawReply):
         return [event]
     return [_picture(item["b64_json"]) for item in event.body["data"]]
+
+
+def _shown(event: Event) -> Event:
+    if not isinstance(event, RawReply):
+        return event
+    data = event.body["b64_json"]
+    return Unfinished(data) if event.body["type"].endswith(".partial_image") else _picture(data)
 
 
 def _picture(data: str) -> MediaOutput:

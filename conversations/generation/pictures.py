@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -28,6 +29,7 @@ from media.errors import MediaError
 from media.fetch import Budget, FetchError, Rules, fetch
 from media.kinds import AUDIO, IMAGES
 from media.models import StoredFile
+from media.pictures import thumbnail
 from media.serving import find
 
 log = logging.getLogger(__name__)
@@ -221,6 +223,17 @@ def with_bytes(messages: list[Part], owner: int, base: str) -> None:
             continue
         whole = data if key == "data" else f"data:{stored.content_type};base64,{data}"
         content[index] = {**part, part["type"]: {**held, key: whole}}
+
+
+async def glimpse(data: str) -> str | None:
+    """A small picture of one that is on its way, as a data: URL: it is kept nowhere. None for what is no picture."""
+    small = BytesIO()
+    try:
+        source = BytesIO(base64.b64decode(data, validate=True))
+        found = await off_the_loop(partial(thumbnail, source, small))
+    except (GatewayError, MediaError, OSError, ValueError):
+        return None
+    return f"data:{found.content_type};base64,{base64.b64encode(small.getvalue()).decode()}"
 
 
 async def made(kind: str, data: str, owner: int, about: dict[str, str]) -> str | None:

@@ -310,6 +310,9 @@ class Runner:
                 pass
         elif isinstance(event, MediaOutput) and not event.index:
             await self._keep(event, chat)
+        elif isinstance(event, drawing.Unfinished):
+            if url := await pictures.glimpse(event.picture):
+                self._teller.tell(say.preview(url))
         elif isinstance(event, Failed):
             # Raised once the relay has closed the attempt.
             self._encoder.error = event.error

@@ -19,7 +19,7 @@ from tests.support import answers
 from tests.support.answers import error, events_of, reply, sse, stream
 from tests.support.browser import PATH, Browser, Refused, Seen
 from tests.support.gateway import LiveGateway
-from tests.support.pictures import b64, images, opened, picture
+from tests.support.pictures import b64, events, images, opened, picture
 from tests.support.provider import ScriptedProvider
 from tests.support.running import until
 from tests.support.sounds import wav
@@ -236,3 +236,22 @@ class TestDrawn:
         assert browser.ask("  ", **{**wanted, "conversation_id": str(uuid.uuid4())}).state == "error"
         assert until(lambda: sorted(filter(None, UsageEvent.objects.values_list("images", flat=True))) == [1, 1])
         assert provider.chats == []
+
+    def test_what_is_not_finished_is_shown_where_it_is_wanted(
+        self, gateway: LiveGateway, browser: Browser, provider: ScriptedProvider
+    ):
+        ProviderModel.objects.update(image=True)
+        gateway.reload()
+        steps = [("partial_image", b64(RED)), ("completed", b64(BLUE))]
+        provider.enqueue(events(*({"type": f"image_generation.{step}", "b64_json": data} for step, data in steps)))
+        seen = browser.ask("a square", modalities=["image"], model=None, partial_images=2, conversation_id="c")
+        sent = provider.wait_for(1, path="/images/generations").json
+        assert (sent["stream"], sent["partial_images"]) == (True, 2)
+        [url] = seen.one("preview")["urls"]
+        shown = opened(base64.b64decode(url.removeprefix("data:image/webp;base64,"))).convert("RGB")
+        assert shown.getpixel((0, 0))[0] > 200
+        assert seen.types.index("preview") < seen.types.index("content")
+        [address] = seen.one("content")["urls"]
+        assert opened(browser.http.get(address).content).getpixel((0, 0)) == (0, 0, 255)
+        assert "preview" not in str(Message.objects.get(role="assistant").content)
+        assert StoredFile.objects.count() == 1

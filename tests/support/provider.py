@@ -155,6 +155,8 @@ class ScriptedProvider:
         task = self._loop.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # One that is cancelled before its first step closes nothing itself.
+        task.add_done_callback(lambda _: writer.close())
 
     async def _serve(self, reader: _WatchedReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
