@@ -26,6 +26,7 @@ from django.utils.translation import get_language
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from conversations import listing
 from conversations.languages import script_words
 from gateway.routing import has_credential
 from gateway.snapshot import store
@@ -50,6 +51,7 @@ TALK = ("turns", "windows")
 LATER = (
     *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math"),
     *("cites", "sources", "speech", "spoken", "sse", "upload", "viewer", "voice"),
+    *("models", "settings", "sharing", "transfer", "memory", "organise", "printing"),
 )
 
 
@@ -118,9 +120,12 @@ def boot(request: HttpRequest) -> dict[str, Any]:
         "languages": languages(),
         "can": abilities(),
         "spoken": [{"code": code, "name": name} for code, name in settings.LANGUAGES],
+        # Here, because each request more is a wait more.
+        "names": {"folders": listing.folders(user.pk), "tags": listing.tags(user.pk)},  # type: ignore[arg-type]
         "urls": {
             "chat": reverse("chat"),
             "icons": static(f"{MODULES}/icons.svg"),
+            "rare": static(f"{MODULES}/rare.css"),
             "login": reverse(settings.LOGIN_URL),
             "password": reverse("account_change_password"),
             "admin": reverse("admin:index") if staff else "",

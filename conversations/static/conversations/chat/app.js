@@ -6,10 +6,10 @@ import { useEffect, useState } from "preact/hooks";
 import { page } from "./api.js";
 import { Viewer } from "./attachments.js";
 import { Composer } from "./composer.js";
-import { Sidebar, newChat, nextTheme, openChat, remove, rename, toggleSidebar } from "./sidebar.js";
+import { Sidebar, chatMenu, newChat, nextTheme, openChat, toggleSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
-import { Announcer, Icon, Menu, Tap, Toast, focusBox, html, menu, openMenu } from "./ui.js";
+import { Announcer, Icon, Menu, Tap, Toast, dress, focusBox, html, menu } from "./ui.js";
 import { cost } from "./words.js";
 
 function App() {
@@ -38,18 +38,17 @@ function Bar() {
   const title = chat?.title || "New chat";
   document.title = `${title} · g4fsite`;
   const spent = thread.messages.value.reduce((sum, message) => sum + (message.cost ?? 0), 0);
-  const options = (/** @type {Event} */ event) => openMenu(event, "Options of this chat", [
-    { icon: "pin", label: chat.pinned ? "Unpin" : "Pin", act: () => thread.update(chat.id, { pinned: !chat.pinned }).catch(store.complain) },
-    { icon: "edit", label: "Rename", act: () => rename(chat) },
-    { icon: "search", label: "Find", hint: "Ctrl F", act: () => (store.dialog.value = "find") },
-    { icon: "tune", label: "Instructions", act: () => (store.dialog.value = "settings") },
-    { icon: "trash", label: "Delete", bad: true, act: () => remove(chat) },
-  ]);
+  const options = (/** @type {Event} */ event) => chatMenu(event, chat);
+  const passing = chat ? chat.temporary : thread.temporary.value;
   return html`<header class="bar">
     <${Tap} icon="menu" label="Show chats" aria-controls="side" aria-expanded=${store.drawer.value} onClick=${toggleSidebar} />
     <h1 class="cut">${title}</h1>
     ${spent > 0 && html`<span class="sum">${cost(spent)} so far</span>`}
+    ${passing && html`<span class="tagl" title="In no list, and deleted a day after it was last used">Temporary</span>`}
     <span class="push"></span>
+    ${!chat && !thread.messages.value.length && html`<${Tap} icon="temp" label="Temporary chat" aria-pressed=${thread.temporary.value}
+      onClick=${() => (thread.temporary.value = !thread.temporary.value)} />`}
+    ${chat && !chat.deleted_at && thread.messages.value.length > 0 && html`<${Tap} icon="share" label="Share this chat" aria-haspopup="dialog" onClick=${() => (store.dialog.value = "share")} />`}
     <${Tap} icon="write" label="New chat" keys="Control+Shift+O" onClick=${newChat} />
     ${chat && html`<${Tap} icon="more" label="Options of this chat" aria-haspopup="menu" onClick=${options} />`}
   </header>`;
@@ -59,6 +58,9 @@ function Banner() {
   if (store.signedOut.value) {
     const back = `${page.urls.login}?next=${encodeURIComponent(location.pathname)}`;
     return html`<p class="banner" role="alert"><${Icon} name="alert" /><span>You were signed out. <a href=${back}>Sign in again</a>; your draft stays.</span></p>`;
+  }
+  if (store.online.value && thread.chat.value?.deleted_at) {
+    return html`<p class="banner" role="status"><${Icon} name="trash" /><span>This chat is in the bin. Its options restore it.</span></p>`;
   }
   if (store.online.value) return null;
   return html`<p class="banner" role="status"><${Icon} name="offline" /><span><strong>You’re offline.</strong> You can read and write; what you write stays in the box until you’re back.</span></p>`;
@@ -102,9 +104,10 @@ function First() {
     return html`<div class="first"><div><h2>No model is connected yet.</h2>
       <p>${page.urls.admin ? html`<a href=${page.urls.provider}>Add a provider</a>: it takes a minute.` : "Your administrator can add one."}</p></div></div>`;
   }
+  const passing = thread.temporary.value && html`<p><strong>Temporary chat.</strong> It is in no list and no search, and is deleted a day after it was last used.</p>`;
   const hello = store.chats.value.length ? "What is it about?" : `${count === 1 ? "One model is" : `${count} models are`} ready.`;
   return html`<div class="first"><div><h2>${hello}</h2>
-    <p>What you write is kept on this server, and sent only to the provider of the model you pick.</p></div>
+    <p>What you write is kept on this server, and sent only to the provider of the model you pick.</p>${passing}</div>
     <ul class="starts">${STARTS.map(([icon, name, words]) => html`<li><button type="button" onClick=${() => start(words)}>
       <${Icon} name=${icon} /><span><b>${name}</b><small>${words}</small></span><${Icon} name="right" small /></button></li>`)}</ul></div>`;
 }
@@ -121,21 +124,31 @@ function start(words) {
   focusBox();
 }
 
-/** Dialogs that are modules of their own: what each exports as its default. @type {Record<string, () => Promise<any>>} */
-const OWN_DIALOGS = { find: () => import("./find.js") };
+const common = () => import("./dialogs.js");
+const sharing = () => import("./sharing.js");
+/** Where dialogs are that are not among the common ones. @type {Record<string, () => Promise<any>>} */
+const RARE = {
+  find: () => import("./find.js").then((module) => ({ dialogs: { find: module.default } })),
+  models: () => import("./models.js"),
+  settings: () => import("./settings.js"),
+  share: sharing,
+  shares: sharing,
+  continue: sharing,
+  transfer: () => import("./transfer.js"),
+  memory: () => import("./memory.js"),
+  organise: () => import("./organise.js"),
+};
 
 /** Dialogs are fetched when one is opened. */
 function OpenDialog() {
   const name = store.dialog.value;
-  const [parts, setParts] = useState(/** @type {Record<string, any>} */ ({}));
+  const [parts, setParts] = useState(/** @type {any} */ ({}));
   useEffect(() => {
     if (!name || parts[name]) return;
-    const found = (/** @type {any} */ shown) => setParts((known) => ({ ...known, [name]: shown }));
-    const own = OWN_DIALOGS[name];
-    const fetched = own ? own().then((module) => module.default) : import("./dialogs.js").then(({ dialogs }) => dialogs[name]);
-    fetched.then((shown) => found(() => shown)).catch(store.complain);
+    if (name in RARE && name !== "find") dress();
+    (RARE[name] ?? common)().then((found) => setParts((/** @type {any} */ known) => ({ ...known, ...found.dialogs }))).catch(store.complain);
   }, [name]);
-  const Shown = name && parts[name]?.();
+  const Shown = name && parts[name];
   return Shown ? html`<${Shown} key=${name} close=${() => (store.dialog.value = "")} />` : null;
 }
 
@@ -143,6 +156,7 @@ function OpenDialog() {
 function arrive() {
   const id = page.urls.chat && location.pathname.slice(page.urls.chat.length).replace(/\/$/, "");
   const leaf = location.hash.startsWith("#m-") ? location.hash.slice(3) : "";
+  if (new URLSearchParams(location.search).has("continue")) store.dialog.value = "continue";
   if (id) thread.open(id, { push: false, leaf });
   else thread.startNew(false);
 }

@@ -1,18 +1,18 @@
-// What opens over the page: the choice of a model, search and commands, instructions, and the list of keys.
+// What opens over the page often: search and commands, and the list of keys; and the finder that choices are made with.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ROOT, json } from "./api.js";
 import { newChat, nextTheme, openChat, toggleSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
-import { Dialog, Icon, focusBox, html, isWide } from "./ui.js";
-import { matching, room, symbol, time } from "./words.js";
+import { Dialog, Icon, html } from "./ui.js";
+import { time } from "./words.js";
 
 /**
  * A field over a list that the arrow keys walk.
  * @param {any} props
  */
-export function Finder({ label, placeholder, words, setWords, rows, use, row, empty, note }) {
+export function Finder({ label, placeholder, words, setWords, rows, use, row, empty, note, tools = null, hints = null, also = null }) {
   const [at, setAt] = useState(0);
   const list = useRef(/** @type {HTMLElement | null} */ (null));
   const here = Math.min(at, Math.max(rows.length - 1, 0));
@@ -23,7 +23,7 @@ export function Finder({ label, placeholder, words, setWords, rows, use, row, em
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step && rows.length) setAt((here + step + rows.length) % rows.length);
     else if (event.key === "Enter" && !event.isComposing && rows[here]) use(rows[here]);
-    else return;
+    else if (!also?.(event, rows[here])) return;
     event.preventDefault();
   };
   const typed = (/** @type {any} */ event) => {
@@ -33,44 +33,27 @@ export function Finder({ label, placeholder, words, setWords, rows, use, row, em
   return html`<div class="find"><${Icon} name="search" />
       <input type="text" role="combobox" aria-label=${label} aria-expanded="true" aria-controls="found" data-first
         aria-activedescendant=${rows.length ? `found-${here}` : null} aria-autocomplete="list" autocomplete="off"
-        spellcheck=${false} placeholder=${placeholder} value=${words} onInput=${typed} onKeyDown=${keyed} /></div>
+        spellcheck=${false} placeholder=${placeholder} value=${words} onInput=${typed} onKeyDown=${keyed} /></div>${tools}
     ${rows.length
       ? html`<div class="opts" role="listbox" id="found" aria-label=${label} ref=${list}>
           ${rows.map((/** @type {any} */ item, /** @type {number} */ index) => html`<div class=${index === here ? "opt on" : "opt"}
             role="option" id=${`found-${index}`} aria-selected=${index === here} onClick=${() => use(item)}
             onMouseMove=${() => index !== here && setAt(index)}>${row(item)}</div>`)}</div>`
       : html`<div class="opts" role="listbox" id="found" aria-label=${label}></div><p class="none" role="status">${empty}</p>`}
-    <div class="foot" aria-hidden="true"><span><kbd>↑</kbd><kbd>↓</kbd> choose</span><span><kbd>Enter</kbd> ${note}</span><span><kbd>Esc</kbd> close</span></div>`;
-}
-
-const ABILITIES = { vision: ["eye", "sees pictures"], tools: ["tool", "calls tools"], image: ["image", "draws"] };
-
-/** @param {{close: () => void}} props */
-function Models({ close }) {
-  const [words, setWords] = useState("");
-  const { id, provider } = store.chosen.value;
-  useEffect(() => void store.loadProviders(), []);
-  const found = matching(store.models.value ?? [], words);
-  const use = (/** @type {any} */ model) => {
-    store.choose(model);
-    close();
-    if (isWide()) requestAnimationFrame(focusBox);
-  };
-  const row = (/** @type {import("./words.js").Model} */ model) => html`
-    <span class="sym" aria-hidden="true">${symbol(model.label === "alias" ? model.id : model.label)}</span>
-    <span class="cut"><b class="cut">${model.id}</b><small class="cut">${model.label === "alias" ? "Chosen by your administrator" : model.label}${model.context ? ` · ${room(model.context)}` : ""}</small></span>
-    <span class="can">${model.can.filter((flag) => flag in ABILITIES).map((flag) => html`<span role="img"
-      aria-label=${ABILITIES[/** @type {"vision"} */ (flag)][1]} title=${ABILITIES[/** @type {"vision"} */ (flag)][1]}><${Icon} name=${ABILITIES[/** @type {"vision"} */ (flag)][0]} /></span>`)}</span>
-    <span class="tick">${model.id === id && model.provider === provider && html`<${Icon} name="check" /><span class="vh">in use</span>`}</span>`;
-  return html`<${Dialog} label="Choose a model" className="finder" close=${close}>
-    <${Finder} label="Find a model" placeholder="Find a model or provider" words=${words} setWords=${setWords} rows=${found}
-      use=${use} row=${row} note="use" empty=${`No model with “${words}”.`} /></${Dialog}>`;
+    <div class="foot" aria-hidden="true"><span><kbd>↑</kbd><kbd>↓</kbd> choose</span><span><kbd>Enter</kbd> ${note}</span><span><kbd>Esc</kbd> close</span>${hints}</div>`;
 }
 
 const COMMANDS = [
   { icon: "write", name: "New chat", keys: "Ctrl Shift O", act: newChat },
   { icon: "tune", name: "Choose a model", act: () => (store.dialog.value = "models") },
   { icon: "tune", name: "Instructions for this chat", act: () => (store.dialog.value = "settings") },
+  { icon: "share", name: "Share this chat", act: () => (store.dialog.value = thread.chat.value ? "share" : "shares") },
+  { icon: "share", name: "Shared links", act: () => (store.dialog.value = "shares") },
+  { icon: "download", name: "Import and export", act: () => (store.dialog.value = "transfer") },
+  { icon: "memory", name: "Memory", act: () => (store.dialog.value = "memory") },
+  { icon: "archive", name: "Show the archive", act: () => store.show({ archived: "true" }) },
+  { icon: "trash", name: "Show the bin", act: () => store.show({ deleted: "true", archived: "any" }) },
+  { icon: "temp", name: "New temporary chat", act: () => (newChat(), (thread.temporary.value = true)) },
   { icon: "contrast", name: "Change appearance", act: nextTheme },
   { icon: "sidebar", name: "Show or hide the sidebar", keys: "Ctrl B", act: toggleSidebar },
   { icon: "command", name: "Keyboard shortcuts", keys: "?", act: () => (store.dialog.value = "help") },
@@ -121,30 +104,6 @@ function Search({ close }) {
       rows=${[...chats, ...commands]} use=${use} row=${row} note="open" empty=${state || `No messages with “${words.trim()}”.`} /></${Dialog}>`;
 }
 
-/** @param {{close: () => void}} props */
-function Settings({ close }) {
-  const [text, setText] = useState(thread.chat.value?.system_prompt ?? thread.prompt.value);
-  const [fault, setFault] = useState("");
-  const save = async (/** @type {Event} */ event) => {
-    event.preventDefault();
-    try {
-      await thread.setPrompt(text.trim());
-      close();
-    } catch (error) {
-      setFault(/** @type {Error} */ (error).message);
-    }
-  };
-  return html`<${Dialog} label="Instructions for this chat" close=${close}><form onSubmit=${save}>
-    <h2>Instructions for this chat</h2>
-    <p class="mute" id="about-instructions">Sent to the model before everything else. They count from the next message on.</p>
-    <textarea class="input tall" aria-label="Instructions" aria-describedby="about-instructions" rows="8" maxlength="100000" data-first
-      value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)}
-      placeholder="For example: answer briefly, and in British English."></textarea>
-    ${fault && html`<p class="err" role="alert">${fault}</p>`}
-    <footer><button type="button" class="btn" onClick=${close}>Cancel</button><button type="submit" class="btn solid">Save</button></footer>
-  </form></${Dialog}>`;
-}
-
 const KEYS = [
   ["Send", "Enter"], ["New line", "Shift Enter"], ["Stop the answer, or close", "Esc"], ["Search chats and commands", "Ctrl K"],
   ["Find in this chat", "Ctrl F"],
@@ -161,4 +120,4 @@ function Help({ close }) {
 }
 
 /** @type {Record<string, any>} */
-export const dialogs = { models: Models, search: Search, settings: Settings, help: Help };
+export const dialogs = { search: Search, help: Help };

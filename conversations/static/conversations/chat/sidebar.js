@@ -5,8 +5,8 @@ import { signal } from "@preact/signals";
 import { page } from "./api.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
-import { Icon, Tap, focusBox, html, isWide, openMenu } from "./ui.js";
-import { grouped, symbol } from "./words.js";
+import { Icon, Later, Tap, focusBox, html, isWide, openMenu } from "./ui.js";
+import { grouped, shownName, symbol } from "./words.js";
 
 /** The id of the chat whose name is being changed. */
 const renaming = signal("");
@@ -59,9 +59,48 @@ export function Sidebar() {
           <${Icon} name="search" /> Search <span class="kbd push" aria-hidden="true">Ctrl K</span>
         </button>
       </div>
+      <${Shown} />
       <div class="list"><${List} /></div>
+      ${store.selected.value && html`<${Later} from=${organise} name="Selection" />`}
       <footer><${Me} /></footer>
     </nav>`;
+}
+
+const organise = () => import("./organise.js");
+
+/** The menu of a chat, which is fetched with the first one. @param {Event} event @param {any} chat */
+export function chatMenu(event, chat) {
+  const anchor = /** @type {HTMLElement} */ (event.currentTarget);
+  organise().then((parts) => parts.chatMenu(anchor, chat)).catch(store.complain);
+}
+
+/** What the list shows: everything, or one folder, tag, the archive or the bin. */
+function Shown() {
+  const name = shownName(store.filter.value);
+  const { folders, tags } = store.names.value;
+  const all = (/** @type {Event} */ event) => {
+    const anchor = /** @type {HTMLElement} */ (event.currentTarget);
+    organise().then((parts) => parts.listMenu(anchor)).catch(store.complain);
+  };
+  const only = (/** @type {Record<string, string>} */ wanted) => () => store.show({ ...wanted, archived: "any" });
+  return html`<div class="shown">
+    <div>${name ? html`<${Tap} small icon="left" label="All chats" onClick=${() => store.show({})} /><b class="cut">${name}</b>` : html`<b class="mute">Chats</b>`}
+      <span class="push"></span><${Tap} small icon="more" label="Show chats: archive, bin, more" aria-haspopup="menu" onClick=${all} /></div>
+    ${!name && folders.slice(0, 6).map((folder) => html`<button type="button" class="row" key=${folder.name} onClick=${only({ folder: folder.name })}>
+      <${Icon} name="folder" /><span class="cut">${folder.name}</span><span class="push mute">${folder.count}</span></button>`)}
+    ${!name && tags.length > 0 && html`<div class="tags">${tags.slice(0, 6).map((tag) => html`<button type="button" class="tagl cut" key=${tag.name} onClick=${only({ tag: tag.name })}>${tag.name}</button>`)}</div>`}
+  </div>`;
+}
+
+/** A chat that may be selected. @param {{chat: any}} props */
+function Choice({ chat }) {
+  const chosen = store.selected.value ?? new Set();
+  const press = () => {
+    const next = new Set(chosen);
+    if (!next.delete(chat.id)) next.add(chat.id);
+    store.selected.value = next;
+  };
+  return html`<li><label class="row"><input type="checkbox" checked=${chosen.has(chat.id)} onChange=${press} /><span class="cut">${chat.title || "New chat"}</span></label></li>`;
 }
 
 function List() {
@@ -72,7 +111,7 @@ function List() {
   }
   if (!chats.length) {
     return store.cursor.value === undefined ? null
-      : html`<p class="none">No chats yet. They will be listed here, newest first.</p>`;
+      : html`<p class="none">${shownName(store.filter.value) ? "No chats here." : "No chats yet. They will be listed here, newest first."}</p>`;
   }
   return html`${grouped(chats).map(({ name, chats: found }) => html`
       <section key=${name}><h2>${name}</h2><ul>${found.map((chat) => html`<${Row} key=${chat.id} chat=${chat} />`)}</ul></section>`)}
@@ -92,6 +131,7 @@ function More() {
 
 /** @param {{chat: any}} props */
 function Row({ chat }) {
+  if (store.selected.value) return html`<${Choice} chat=${chat} />`;
   if (renaming.value === chat.id) return html`<li><${Rename} chat=${chat} /></li>`;
   const current = thread.chat.value?.id === chat.id;
   const answering = thread.streams.value.has(chat.id);
@@ -102,11 +142,7 @@ function Row({ chat }) {
     openChat(chat.id);
   };
   const title = chat.title || "New chat";
-  const options = (/** @type {Event} */ event) => openMenu(event, `Options of ${title}`, [
-    { icon: "pin", label: chat.pinned ? "Unpin" : "Pin", act: () => pin(chat) },
-    { icon: "edit", label: "Rename", act: () => (renaming.value = chat.id) },
-    { icon: "trash", label: "Delete", bad: true, act: () => remove(chat) },
-  ]);
+  const options = (/** @type {Event} */ event) => chatMenu(event, chat);
   return html`<li class="item">
     <a class="row" href=${`${page.urls.chat}${chat.id}/`} aria-current=${current ? "page" : null} onClick=${press}>
       <span class="cut">${title}</span>
@@ -146,9 +182,6 @@ export async function remove(chat) {
 }
 
 /** @param {any} chat */
-const pin = (chat) => thread.update(chat.id, { pinned: !chat.pinned }).catch(store.complain);
-
-/** @param {any} chat */
 export function rename(chat) {
   if (!isWide()) store.drawer.value = true;
   renaming.value = chat.id;
@@ -175,6 +208,9 @@ function Me() {
   const { user, urls } = page;
   const options = (/** @type {Event} */ event) => openMenu(event, "Account", [
     { icon: "contrast", label: "Appearance", hint: themeName(), act: nextTheme },
+    { icon: "memory", label: "Memory", act: () => (store.dialog.value = "memory") },
+    { icon: "share", label: "Shared links", act: () => (store.dialog.value = "shares") },
+    { icon: "download", label: "Import and export", act: () => (store.dialog.value = "transfer") },
     { icon: "command", label: "Keyboard shortcuts", hint: "?", act: () => (store.dialog.value = "help") },
     { icon: "plug", label: "Connect a client", href: "/" },
     { icon: "key", label: "Password", href: urls.password },

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { Failure, ROOT, json, page } from "./api.js";
-import { choices } from "./words.js";
+import { belongs, choices } from "./words.js";
 
 const PAGE = 40;
 
@@ -11,6 +11,14 @@ export const chats = signal([]);
 /** Where the list goes on; null at its end, undefined before it was read. */
 export const cursor = signal(/** @type {string | null | undefined} */ (undefined));
 export const listProblem = signal("");
+/** What the list shows, as the API's filters: nothing, {folder}, {tag}, {archived} or {deleted}. */
+export const filter = signal(/** @type {Record<string, string>} */ ({}));
+/** Folders and tags in use. */
+export const names = signal(/** @type {{folders: {name: string, count: number}[], tags: {name: string, count: number}[]}} */ (page.names ?? { folders: [], tags: [] }));
+/** The ids of selected chats; null: nothing is being selected. */
+export const selected = signal(/** @type {Set<string> | null} */ (null));
+/** What is asked in the dialog of folders and tags: {kind, ids, tags}. */
+export const organising = signal(/** @type {any} */ (null));
 /** @type {import("@preact/signals").Signal<import("./words.js").Model[] | null>} */
 export const models = signal(null);
 /** The model for the next message: {id, provider}. */
@@ -25,6 +33,8 @@ export const toast = signal(null);
 export const said = signal("");
 /** The dialog that is open: "", "models", "search", "help" or "settings". */
 export const dialog = signal("");
+/** What the choice of a model is for, if not for the next message. */
+export const picking = signal(/** @type {{label: string, many?: boolean, taken?: any[], use: (choice: any) => void} | null} */ (null));
 export const drawer = signal(false);
 export const sidebar = signal(remembered("sidebar") !== "off");
 
@@ -78,12 +88,36 @@ export function complain(error) {
   else tell(error instanceof Error ? error.message : String(error));
 }
 
+/** @param {Record<string, string>} more */
+const page_of = (more) => json("GET", `${ROOT}/conversations?${new URLSearchParams({ limit: String(PAGE), ...filter.value, ...more })}`);
+
+/** Shows other chats in the list. @param {Record<string, string>} wanted */
+export function show(wanted) {
+  filter.value = wanted;
+  selected.value = null;
+  chats.value = [];
+  cursor.value = undefined;
+  return refreshList();
+}
+
+/** Folders and tags, after they changed. */
+export async function refreshNames() {
+  try {
+    const [folders, tags] = await Promise.all(["folders", "tags"].map((name) => json("GET", `${ROOT}/conversations/${name}`)));
+    names.value = { folders: folders.data, tags: tags.data };
+  } catch {
+    // They are read again after the next change.
+  }
+}
+
 /** The newest chats and the pinned ones, again from the start. */
 export async function refreshList() {
+  const wanted = filter.value;
   try {
-    const newest = await json("GET", `${ROOT}/conversations?limit=${PAGE}`);
+    const newest = await page_of({});
     // Pinned ones may be older than the first page, if there is a second.
-    const pinned = newest.has_more ? await json("GET", `${ROOT}/conversations?pinned=true&limit=100`) : { data: [] };
+    const pinned = newest.has_more ? await page_of({ pinned: "true", limit: "100" }) : { data: [] };
+    if (filter.value !== wanted) return;
     const first = cursor.value === undefined;
     const fresh = merged(pinned.data, newest.data);
     // What was loaded further down stays, so that the list does not shrink under the reader.
@@ -105,7 +139,9 @@ function isOlder(chat, newest) {
 export async function olderChats() {
   if (!cursor.value) return;
   try {
-    const next = await json("GET", `${ROOT}/conversations?limit=${PAGE}&cursor=${encodeURIComponent(cursor.value)}`);
+    const wanted = filter.value;
+    const next = await page_of({ cursor: cursor.value });
+    if (filter.value !== wanted) return;
     chats.value = merged(chats.value, next.data);
     cursor.value = next.next_cursor;
   } catch (error) {
@@ -120,9 +156,10 @@ function merged(first, second) {
   return all.sort((a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : 0));
 }
 
-/** Puts one chat where it belongs in the list. @param {any} chat */
+/** Puts one chat where it belongs in the list, if it does. @param {any} chat */
 export function listed(chat) {
-  if (!chat.temporary && !chat.archived) chats.value = merged([chat], chats.value);
+  if (belongs(chat, filter.value)) chats.value = merged([chat], chats.value);
+  else chats.value = chats.value.filter((other) => other.id !== chat.id);
 }
 
 /** @param {string} id @param {Record<string, any>} fields */

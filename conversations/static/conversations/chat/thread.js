@@ -8,6 +8,7 @@ import { begun, take, textOf } from "./answer.js";
 import { Failure, ROOT, events, json, page, reader, request } from "./api.js";
 import { filesOf, named, withText } from "./parts.js";
 import * as store from "./store.js";
+import { parameters } from "./words.js";
 
 const LONGEST_WAIT = 8000;
 
@@ -26,6 +27,10 @@ export const phase = signal("");
 export const problem = signal(/** @type {{message: string, again?: () => void} | null} */ (null));
 /** Instructions for a chat that is not there yet. */
 export const prompt = signal("");
+/** Parameters for a chat that is not there yet. */
+export const settings = signal(/** @type {Record<string, any>} */ ({}));
+/** Whether a chat that is not there yet is to be kept in no list. */
+export const temporary = signal(false);
 /** @type {import("@preact/signals").Signal<Map<string, Stream>>} what is being answered, by chat */
 export const streams = signal(new Map());
 /** Chats with an answer that nobody has looked at. */
@@ -67,6 +72,8 @@ export function startNew(push = true) {
   phase.value = "";
   problem.value = null;
   prompt.value = "";
+  settings.value = {};
+  temporary.value = false;
   if (push) history.pushState(null, "", page.urls.chat);
 }
 
@@ -182,21 +189,26 @@ async function made(text) {
   const words = text.trim().replace(/\s+/g, " ");
   const whole = await json("POST", `${ROOT}/conversations`, {
     title: words.length > 80 ? `${words.slice(0, 79)}…` : words,
-    system_prompt: prompt.value, model: store.chosen.value.id, provider: store.chosen.value.provider,
+    system_prompt: prompt.value, settings: settings.value, temporary: temporary.value, model: store.chosen.value.id, provider: store.chosen.value.provider,
   });
   history.replaceState(null, "", `${page.urls.chat}${whole.id}/`);
   store.listed(whole);
   return whole;
 }
 
-/** Another answer to the same question. @param {any} message the answer that is there */
-export function regenerate(message) {
+/**
+ * Another answer to the same question.
+ * @param {any} message the answer that is there
+ * @param {{id: string, provider: string}} [model] another one than the chat's, this once
+ */
+export function regenerate(message, model) {
   const at = messages.value.findIndex((other) => other.id === message.id);
   messages.value = messages.value.slice(0, at);
   hasLater.value = false;
   problem.value = null;
   asked.value += 1;
-  return ask(chat.value.id, { parent_id: message.parent }, () => open(chat.value.id, { push: false }));
+  const other = model ? { model: model.id, provider: model.provider || null } : {};
+  return ask(chat.value.id, { parent_id: message.parent, ...other }, () => open(chat.value.id, { push: false }));
 }
 
 /** Goes on with an answer that ended too soon. @param {any} message */
@@ -212,7 +224,7 @@ async function ask(id, what, again) {
   sending.value = false;
   try {
     // The id makes asking again after a lost connection the same question.
-    const body = { conversation_id: id, id: crypto.randomUUID(), ...store.wished(), ...what };
+    const body = { ...parameters(chat.value?.settings), conversation_id: id, id: crypto.randomUUID(), ...store.wished(), ...what };
     const response = await request("POST", `${ROOT}/conversation`, body, { signal: stream.abort.signal });
     stream.message = response.headers.get("x-message-id") ?? "";
     await follow(stream, response);
@@ -358,13 +370,14 @@ export async function showVersion(id) {
   }
 }
 
-/** @param {string} text */
-export async function setPrompt(text) {
-  if (!chat.value) {
-    prompt.value = text;
+/** Sets instructions and parameters. @param {string} text @param {Record<string, any>} values */
+export async function setUp(text, values) {
+  if (chat.value) {
+    await update(chat.value.id, { system_prompt: text, settings: values });
     return;
   }
-  await update(chat.value.id, { system_prompt: text });
+  prompt.value = text;
+  settings.value = values;
 }
 
 /** Changes a chat's name, pin or instructions. @param {string} id @param {Record<string, any>} fields */

@@ -205,6 +205,10 @@ function Answer({ message, last }) {
       ${text && html`<${Tap} small icon="copy" label="Copy answer" onClick=${() => copy(text, "Answer")} />`}
       ${text && speaks && html`<${Speak} id=${message.id} text=${text} />`}
       <${Tap} small icon="again" label="Answer again" disabled=${busy} onClick=${again} />
+      <${Tap} small icon="more" label="Options of this answer" aria-haspopup="menu" disabled=${busy} onClick=${(/** @type {Event} */ event) => {
+        const anchor = /** @type {HTMLElement} */ (event.currentTarget);
+        import("./organise.js").then((parts) => parts.answerMenu(anchor, message)).catch(store.complain);
+      }} />
     </div>
   </article>`;
 }

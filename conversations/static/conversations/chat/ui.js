@@ -64,9 +64,9 @@ export function Menu() {
     event.stopPropagation();
   };
   return html`<div class="pop menu" role="menu" aria-label=${open.label} ref=${place} onKeyDown=${keyed}>
-    ${open.items.map(({ icon, label, act, bad, href, hint, form }) => {
+    ${open.items.map(({ icon, label, act, bad, href, hint, form, download }) => {
       const inside = html`<${Icon} name=${icon} /><span>${label}</span>${hint && html`<span class="push mute">${hint}</span>`}`;
-      if (href) return html`<a role="menuitem" tabindex="-1" href=${href}>${inside}</a>`;
+      if (href) return html`<a role="menuitem" tabindex="-1" href=${href} download=${download} onClick=${download && leave}>${inside}</a>`;
       const done = () => {
         leave();
         if (form) /** @type {HTMLFormElement} */ (document.getElementById(form)).submit();
@@ -145,6 +145,14 @@ export async function copy(text, what) {
   } catch {
     store.tell("The browser did not allow copying.");
   }
+}
+
+/** The styles of what is rare, once. */
+export function dress() {
+  if (document.getElementById("rare")) return;
+  const link = document.createElement("link");
+  Object.assign(link, { id: "rare", rel: "stylesheet", href: page.urls.rare });
+  document.head.append(link);
 }
 
 /** Wide enough for a keyboard to be there. */

@@ -71,6 +71,22 @@ export function grouped(chats, now = new Date()) {
   return [...groups].filter(([, found]) => found.length).map(([name, found]) => ({ name, chats: found }));
 }
 
+/**
+ * Whether a chat is one of those that the list shows; the API says the same of these filters.
+ * @param {any} chat
+ * @param {Record<string, string>} filter
+ */
+export function belongs(chat, { folder, tag, archived = "false", deleted }) {
+  if (chat.temporary || Boolean(chat.deleted_at) !== Boolean(deleted)) return false;
+  if (archived !== "any" && chat.archived !== (archived === "true")) return false;
+  return (folder === undefined || chat.folder === folder) && (tag === undefined || (chat.tags ?? []).includes(tag));
+}
+
+/** What the list shows, in a word. @param {Record<string, string>} filter */
+export function shownName({ folder, tag, archived, deleted }) {
+  return folder || tag || (deleted ? "Bin" : archived === "true" ? "Archive" : "");
+}
+
 /** @param {Date} then @param {Date} now */
 function age(then, now) {
   const days = daysBetween(then, now);
@@ -137,6 +153,48 @@ export function matching(models, words) {
     const text = `${model.id} ${model.label} ${model.provider} ${model.can.join(" ")}`.toLowerCase();
     return wanted.every((word) => text.includes(word));
   });
+}
+
+/** What tells a model at a provider from all others. @param {{id: string, provider: string}} model */
+export function modelKey(model) {
+  return model.provider ? `${model.id}\t${model.provider}` : model.id;
+}
+
+/**
+ * Favourites first, in the order in which they became that; the others stay in theirs.
+ * @param {Model[]} models
+ * @param {string[]} favourites by `modelKey`
+ */
+export function favoured(models, favourites) {
+  const place = (/** @type {Model} */ model) => {
+    const at = favourites.indexOf(modelKey(model));
+    return at < 0 ? favourites.length : at;
+  };
+  return [...models].sort((a, b) => place(a) - place(b));
+}
+
+/** @type {Record<string, [number, number]>} */
+export const BOUNDS = {
+  temperature: [0, 2], top_p: [0, 1], max_tokens: [1, 10_000_000], frequency_penalty: [-2, 2], presence_penalty: [-2, 2],
+  seed: [-(2 ** 53), 2 ** 53],
+};
+export const EFFORTS = ["none", "minimal", "low", "medium", "high"];
+
+/**
+ * Of a chat's settings those that go with each question. An import may have brought any.
+ * @param {any} settings
+ * @returns {Record<string, number | string>}
+ */
+export function parameters(settings) {
+  /** @type {Record<string, number | string>} */
+  const found = {};
+  for (const [name, [least, most]] of Object.entries(BOUNDS)) {
+    const value = settings?.[name];
+    const whole = name !== "seed" && name !== "max_tokens" ? true : Number.isInteger(value);
+    if (typeof value === "number" && whole && value >= least && value <= most) found[name] = value;
+  }
+  if (EFFORTS.includes(settings?.reasoning_effort)) found.reasoning_effort = settings.reasoning_effort;
+  return found;
 }
 
 /**
