@@ -330,6 +330,7 @@ def test_it_can_be_used_with_the_keyboard_alone(chatting: Chatting, provider: Sc
     options = chatting.page.get_by_role("button", name="Options of this chat")
     options.focus()
     keys.press("Enter")
+    chatting.page.get_by_role("menu").wait_for()
     keys.press("ArrowDown")
     keys.press("Escape")
     assert options.evaluate("button => button === document.activeElement")

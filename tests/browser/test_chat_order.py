@@ -124,6 +124,7 @@ def test_chats_are_filed_archived_binned_and_brought_back(ordering: Ordering) ->
     page.keyboard.press("Enter")
     page.locator(".shown").get_by_role("button", name="Work").click()
     page.get_by_role("link", name="Chat 1").wait_for(state="detached")
+    ordering.listed.first.wait_for()
     assert ordering.listed.count() == 1
     ordering.menu("Tags")
     page.get_by_role("combobox").fill("birds")
