@@ -51,7 +51,7 @@ TALK = ("turns", "windows")
 LATER = (
     *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math"),
     *("cites", "sources", "speech", "spoken", "sse", "upload", "viewer", "voice"),
-    *("models", "settings", "sharing", "transfer", "memory", "organise", "printing"),
+    *("models", "settings", "sharing", "transfer", "memory", "organise", "printing", "compare", "branches"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from conversations import tree
 from conversations.models import Conversation, MemoryItem, SharedChat
 from tests.browser.chatting import Chatting
 from tests.browser.test_admin import browser  # noqa: F401 - a fixture
-from tests.browser.test_chat import check, provider  # noqa: F401 - a fixture
+from tests.browser.test_chat import check, held, provider  # noqa: F401 - a fixture
+from tests.support.answers import stream
 from tests.support.gateway import LiveGateway
 from tests.support.provider import ScriptedProvider
 
@@ -217,6 +219,40 @@ def test_a_temporary_chat_has_parameters_and_another_models_answer(
     )
     page.get_by_text("No chats yet.").wait_for()
     assert Conversation.objects.get().temporary
+
+
+def test_models_answer_side_by_side_and_one_is_kept(ordering: Ordering, provider: ScriptedProvider) -> None:  # noqa: F811
+    page, gate = ordering.page, threading.Event()
+    provider.on("alpha", stream("From alpha."))
+    provider.on("beta", held("From beta, ", "never said", gate))
+    page.get_by_role("button", name="Compare models").click()
+    for name in ("alpha", "beta"):
+        page.get_by_role("option", name=name).click()
+    page.get_by_role("dialog").get_by_role("button", name="Compare").click()
+    ordering.ask("Who are you?")
+    alpha, beta = (page.locator(".lane").filter(has_text=name) for name in ("alpha", "beta"))
+    alpha.get_by_text("From alpha.").wait_for()
+    beta.get_by_text("From beta,").wait_for()
+    assert ordering.page.get_by_role("button", name="Send").is_disabled()
+    found = check(ordering, "order-compare")
+    page.get_by_role("button", name="Stop beta").click()
+    beta.get_by_text("Stopped.").wait_for()
+    gate.set()
+    page.get_by_role("button", name="Keep the answer of alpha").click()
+    versions = page.get_by_role("group", name="Versions of this answer")
+    versions.get_by_text("1/2").wait_for()
+    assert ordering.answers.count() == 1
+    page.get_by_role("button", name="Options of this answer").click()
+    page.get_by_role("menuitem", name="Versions side by side").click()
+    beta.get_by_text("From beta,").wait_for()
+    page.get_by_role("button", name="Keep the answer of beta").click()
+    versions.get_by_text("2/2").wait_for()
+    ordering.menu("Branch map")
+    page.get_by_text("2 branches.").wait_for()
+    found += check(ordering, "order-branches")
+    page.get_by_role("button", name="From alpha.").click()
+    versions.get_by_text("1/2").wait_for()
+    assert found == []
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)

@@ -145,3 +145,35 @@ test("versions end where they end", () => {
   const message = { id: "b", siblings: ["a", "b"] };
   assert.deepEqual([words.sibling(message, -1), words.sibling(message, 1)], ["a", null]);
 });
+
+test("of a chat's settings only those that providers know go along", () => {
+  const settings = { temperature: 0.3, top_p: 7, max_tokens: 1.5, seed: 4, reasoning_effort: "low", system: "x", frequency_penalty: "1" };
+  assert.deepEqual(words.parameters(settings), { temperature: 0.3, seed: 4, reasoning_effort: "low" });
+  assert.deepEqual(words.parameters(null), {});
+});
+
+test("a chat is in the list that it belongs to", () => {
+  const chat = { folder: "Work", tags: ["sql"], archived: false, temporary: false, deleted_at: null };
+  assert.equal(words.belongs(chat, {}), true);
+  assert.equal(words.belongs({ ...chat, temporary: true }, {}), false);
+  assert.equal(words.belongs({ ...chat, archived: true }, {}), false);
+  assert.equal(words.belongs({ ...chat, archived: true }, { archived: "true" }), true);
+  assert.equal(words.belongs({ ...chat, archived: true }, { folder: "Work", archived: "any" }), true);
+  assert.equal(words.belongs(chat, { folder: "Home", archived: "any" }), false);
+  assert.equal(words.belongs(chat, { tag: "sql" }), true);
+  assert.equal(words.belongs({ ...chat, deleted_at: "2026-01-01" }, { deleted: "true", archived: "any" }), true);
+  assert.equal(words.belongs(chat, { deleted: "true", archived: "any" }), false);
+});
+
+test("favourites stand first, in their own order", () => {
+  const models = [{ id: "a", provider: "" }, { id: "b", provider: "" }, { id: "b", provider: "x" }, { id: "c", provider: "" }];
+  assert.deepEqual(words.favoured(models, ["c", "b\tx"]).map(words.modelKey), ["c", "b\tx", "a", "b"]);
+});
+
+test("a tree becomes a list that steps in after each fork", () => {
+  const nodes = [{ id: "q", parent: null }, { id: "a1", parent: "q" }, { id: "a2", parent: "q" }, { id: "q2", parent: "a1" }];
+  const found = words.inOrder(nodes, "a2");
+  assert.deepEqual(found.map((node) => [node.id, node.depth, node.shown, node.ends]), [
+    ["q", 0, true, false], ["a1", 1, false, false], ["q2", 1, false, true], ["a2", 1, true, true],
+  ]);
+});

@@ -136,6 +136,7 @@ const RARE = {
   continue: sharing,
   transfer: () => import("./transfer.js"),
   memory: () => import("./memory.js"),
+  branches: () => import("./branches.js"),
   organise: () => import("./organise.js"),
 };
 

@@ -44,7 +44,7 @@ export function Composer() {
   const heard = (/** @type {string} */ words) => write(text.value ? `${text.value.replace(/\s$/, "")} ${words}` : words);
   const running = thread.current();
   const offline = !store.online.value;
-  const busy = Boolean(running) || thread.sending.value;
+  const busy = Boolean(running) || thread.sending.value || Boolean(store.lanes.value);
   const cannot = busy || offline || isWaiting() || !(text.value.trim() || ready().length) || store.models.value?.length === 0;
   const go = () => {
     if (cannot) return;
@@ -102,12 +102,13 @@ function write(value) {
 /** Which model answers next. */
 function Pick() {
   const { id, provider } = store.chosen.value;
+  const several = store.comparing.value.length;
   const known = store.models.value?.find((model) => model.id === id && model.provider === provider);
   const label = known?.label || provider;
   return html`<button type="button" class="pick" aria-haspopup="dialog" disabled=${!store.models.value?.length}
     title="Choose a model" onClick=${() => (store.dialog.value = "models")}>
-    ${id && html`<span class="sym" aria-hidden="true">${symbol(label && label !== "alias" ? label : id)}</span>`}
-    <span class="cut"><span class="vh">Model: </span>${id || (store.models.value ? "No model" : "…")}</span>
+    ${several ? html`<span class="sym" aria-hidden="true">${several}</span>` : id && html`<span class="sym" aria-hidden="true">${symbol(label && label !== "alias" ? label : id)}</span>`}
+    <span class="cut"><span class="vh">Model: </span>${several ? `${several} models` : id || (store.models.value ? "No model" : "…")}</span>
     <${Icon} name="down" small />
   </button>`;
 }

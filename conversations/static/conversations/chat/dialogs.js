@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ROOT, json } from "./api.js";
-import { newChat, nextTheme, openChat, toggleSidebar } from "./sidebar.js";
+import { compareModels, newChat, nextTheme, openChat, toggleSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
 import { Dialog, Icon, html } from "./ui.js";
@@ -47,6 +47,8 @@ const COMMANDS = [
   { icon: "write", name: "New chat", keys: "Ctrl Shift O", act: newChat },
   { icon: "tune", name: "Choose a model", act: () => (store.dialog.value = "models") },
   { icon: "tune", name: "Instructions for this chat", act: () => (store.dialog.value = "settings") },
+  { icon: "compare", name: "Compare models", act: compareModels },
+  { icon: "branch", name: "Branch map", act: () => (store.dialog.value = thread.chat.value ? "branches" : "") },
   { icon: "share", name: "Share this chat", act: () => (store.dialog.value = thread.chat.value ? "share" : "shares") },
   { icon: "share", name: "Shared links", act: () => (store.dialog.value = "shares") },
   { icon: "download", name: "Import and export", act: () => (store.dialog.value = "transfer") },

@@ -20,7 +20,7 @@ function Models({ close }) {
   useEffect(() => void store.loadProviders(), []);
   const [favourites, setFavourites] = useState(kept);
   const [wanted, setWanted] = useState(/** @type {string[]} */ ([]));
-  const { label, many, use: given } = store.picking.value ?? { label: "Choose a model", many: false, use: null };
+  const { label, many = false, use: given, least = 2 } = store.picking.value ?? { label: "Choose a model", use: null };
   const [taken, setTaken] = useState(/** @type {Model[]} */ (many ? store.picking.value?.taken ?? [] : []));
   const all = store.models.value ?? [];
   const flags = Object.keys(ABILITIES).filter((flag) => all.some((model) => model.can.includes(flag)));
@@ -50,7 +50,7 @@ function Models({ close }) {
   };
   const also = (/** @type {KeyboardEvent} */ event, /** @type {Model} */ model) => {
     if (event.altKey && event.code === "KeyS" && model) star(model);
-    else if (event.ctrlKey && event.key === "Enter" && many && taken.length > 1) done(taken);
+    else if (event.ctrlKey && event.key === "Enter" && many && taken.length >= least) done(taken);
     else return false;
     return true;
   };
@@ -78,7 +78,7 @@ function Models({ close }) {
       empty=${words ? `No model with “${words}”.` : "No such model."} />
     ${many && html`<footer class="many"><span class="mute" role="status">${taken.length} of at most ${MOST}</span><span class="push"></span>
       <button type="button" class="btn" onClick=${leave}>Cancel</button>
-      <button type="button" class="btn solid" disabled=${taken.length < 2} onClick=${() => done(taken)}>Compare</button></footer>`}
+      <button type="button" class="btn solid" disabled=${taken.length < least} onClick=${() => done(taken)}>Compare</button></footer>`}
   </${Dialog}>`;
 }
 

@@ -25,6 +25,17 @@ export function answerMenu(anchor, message) {
   };
   show(anchor, "Options of this answer", [
     { icon: "again", label: "Answer with another model", act: another },
+    { icon: "compare", label: "Compare with other models", act: () => {
+      store.picking.value = {
+        label: "Compare with other models", many: true, least: 1,
+        use: (models) => import("./compare.js").then(({ against }) => against(message, models)).catch(store.complain),
+      };
+      store.dialog.value = "models";
+    } },
+    ...(message.siblings.length > 1 ? [{
+      icon: "compare", label: "Versions side by side", act: () => import("./compare.js").then(({ versions }) => versions(message)).catch(store.complain),
+    }] : []),
+    { icon: "branch", label: "Branch map", act: open("branches") },
     { icon: "share", label: "Share up to here", act: () => {
       store.organising.value = { upTo: message.id };
       store.dialog.value = "share";
@@ -57,6 +68,7 @@ function kept(chat) {
     { icon: "share", label: "Share", act: here(open("share")) },
     ...(isOpen(chat) ? [{ icon: "search", label: "Find", hint: "Ctrl F", act: open("find") }] : []),
     { icon: "tune", label: "Instructions and parameters", act: here(open("settings")) },
+    { icon: "branch", label: "Branch map", act: here(open("branches")) },
     { icon: "folder", label: "Move to folder", act: () => ask({ kind: "folder", ids: [chat.id] }) },
     { icon: "tag", label: "Tags", act: () => ask({ kind: "tags", ids: [chat.id], tags: chat.tags }) },
     { icon: "archive", label: chat.archived ? "Out of the archive" : "Archive", act: () => bulk([chat.id], chat.archived ? "unarchive" : "archive") },

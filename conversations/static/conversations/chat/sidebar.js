@@ -26,6 +26,15 @@ export function openChat(id, leaf) {
   return opened;
 }
 
+/** Which models answer the next messages side by side. */
+export function compareModels() {
+  store.drawer.value = false;
+  store.picking.value = {
+    label: "Compare models", many: true, taken: store.comparing.value, use: (models) => (store.comparing.value = models),
+  };
+  store.dialog.value = "models";
+}
+
 export function toggleSidebar() {
   if (!isWide()) {
     store.drawer.value = !store.drawer.value;
@@ -58,6 +67,7 @@ export function Sidebar() {
         <button type="button" class="row" aria-keyshortcuts="Control+K" onClick=${() => (store.dialog.value = "search")}>
           <${Icon} name="search" /> Search <span class="kbd push" aria-hidden="true">Ctrl K</span>
         </button>
+        <button type="button" class="row" onClick=${compareModels}><${Icon} name="compare" /> Compare models</button>
       </div>
       <${Shown} />
       <div class="list"><${List} /></div>

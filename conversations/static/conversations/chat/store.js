@@ -34,7 +34,11 @@ export const said = signal("");
 /** The dialog that is open: "", "models", "search", "help" or "settings". */
 export const dialog = signal("");
 /** What the choice of a model is for, if not for the next message. */
-export const picking = signal(/** @type {{label: string, many?: boolean, taken?: any[], use: (choice: any) => void} | null} */ (null));
+export const picking = signal(/** @type {{label: string, many?: boolean, least?: number, taken?: any[], use: (choice: any) => void} | null} */ (null));
+/** The models that answer the next message side by side; fewer than two: the one that is chosen does. */
+export const comparing = signal(/** @type {{id: string, provider: string}[]} */ ([]));
+/** Answers that stand side by side: {chat, lanes, parent}. */
+export const lanes = signal(/** @type {any} */ (null));
 export const drawer = signal(false);
 export const sidebar = signal(remembered("sidebar") !== "off");
 
@@ -89,7 +93,7 @@ export function complain(error) {
 }
 
 /** @param {Record<string, string>} more */
-const page_of = (more) => json("GET", `${ROOT}/conversations?${new URLSearchParams({ limit: String(PAGE), ...filter.value, ...more })}`);
+const listing = (more) => json("GET", `${ROOT}/conversations?${new URLSearchParams({ limit: String(PAGE), ...filter.value, ...more })}`);
 
 /** Shows other chats in the list. @param {Record<string, string>} wanted */
 export function show(wanted) {
@@ -114,9 +118,9 @@ export async function refreshNames() {
 export async function refreshList() {
   const wanted = filter.value;
   try {
-    const newest = await page_of({});
+    const newest = await listing({});
     // Pinned ones may be older than the first page, if there is a second.
-    const pinned = newest.has_more ? await page_of({ pinned: "true", limit: "100" }) : { data: [] };
+    const pinned = newest.has_more ? await listing({ pinned: "true", limit: "100" }) : { data: [] };
     if (filter.value !== wanted) return;
     const first = cursor.value === undefined;
     const fresh = merged(pinned.data, newest.data);
@@ -140,7 +144,7 @@ export async function olderChats() {
   if (!cursor.value) return;
   try {
     const wanted = filter.value;
-    const next = await page_of({ cursor: cursor.value });
+    const next = await listing({ cursor: cursor.value });
     if (filter.value !== wanted) return;
     chats.value = merged(chats.value, next.data);
     cursor.value = next.next_cursor;
@@ -224,6 +228,7 @@ export function usual() {
 
 /** @param {{id: string, provider: string}} model */
 export function choose(model) {
+  comparing.value = [];
   chosen.value = { id: model.id, provider: model.provider };
   remember("model", `${model.id}\n${model.provider}`);
 }

@@ -65,6 +65,7 @@ function setStream(id, stream) {
 
 /** A new, empty chat; nothing is made on the server until something is asked. */
 export function startNew(push = true) {
+  store.lanes.value = null;
   chat.value = null;
   messages.value = [];
   hasEarlier.value = false;
@@ -84,6 +85,7 @@ export function startNew(push = true) {
  */
 export async function open(id, { push = true, leaf = "" } = {}) {
   if (push) history.pushState(null, "", `${page.urls.chat}${id}/${leaf ? `#m-${leaf}` : ""}`);
+  if (store.lanes.value?.chat !== id) store.lanes.value = null;
   if (chat.value?.id !== id) {
     chat.value = store.chats.value.find((other) => other.id === id) ?? { id, title: "" };
     messages.value = [];
@@ -125,7 +127,7 @@ export function show(whole) {
 /** Looks whether the open chat went on elsewhere. */
 export async function catchUp() {
   const open = chat.value;
-  if (!open || streams.value.has(open.id) || phase.value) return;
+  if (!open || streams.value.has(open.id) || phase.value || store.lanes.value) return;
   const known = store.chats.value.find((other) => other.id === open.id);
   if (hasLater.value || (known && known.version === open.version)) return;
   try {
@@ -219,6 +221,14 @@ export function proceed(message) {
 
 /** @param {string} id @param {any} what @param {() => void} again */
 async function ask(id, what, again) {
+  if (store.comparing.value.length > 1 && !what.model && !what.action) {
+    try {
+      const { run } = await import("./compare.js");
+      return await run(id, what, store.comparing.value);
+    } catch (error) {
+      return refused(error, again);
+    }
+  }
   const stream = watch(id, "");
   reader().catch(() => {});
   sending.value = false;

@@ -15,6 +15,8 @@ import { cost, pretty, seconds, sibling, symbol, time, tokens } from "./words.js
 /** Whether the page follows the end of an answer: until the reader looks elsewhere. */
 const pinned = signal(true);
 
+const compare = () => import("./compare.js");
+
 export function Log() {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const messages = thread.messages.value;
@@ -44,6 +46,7 @@ export function Log() {
       <${Turn} message=${message} last=${at === messages.length - 1} /></${Place}>`)}
     ${thread.hasLater.value && html`<${More} key="later" words="Later messages" act=${later} />`}
     ${stream && !thread.hasLater.value && !messages.some((message) => message.id === stream.message) && html`<${Live} key=${stream.message || "live"} stream=${stream} />`}
+    ${store.lanes.value?.chat === id && html`<${Later} from=${compare} name="Lanes" />`}
     <${Problem} />
   </section>
   ${!pinned.value && html`<button type="button" class="btn jump" onClick=${async () => {
@@ -320,7 +323,7 @@ const markdown = () => import("./markdown.js");
 const sources = () => import("./sources.js");
 
 /** @param {{text: string, over: boolean, cites?: any[]}} props */
-function Markdown({ text, over, cites }) {
+export function Markdown({ text, over, cites }) {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
   const prose = useRef(/** @type {any} */ (null));
   const now = useRef({ text, over, cites });

@@ -155,6 +155,29 @@ export function matching(models, words) {
   });
 }
 
+/**
+ * The messages of a tree for a list: each after what it follows, one step further in after each fork.
+ * @param {any[]} nodes {id, parent, ...} in the order in which they came
+ * @param {string} leaf the end of the branch that is shown
+ * @returns {any[]} with `depth`, `shown` (on that branch) and `ends` (nothing follows)
+ */
+export function inOrder(nodes, leaf) {
+  const byId = new Map(nodes.map((node) => [node.id, node]));
+  const below = new Map();
+  for (const node of nodes) below.set(node.parent, [...(below.get(node.parent) ?? []), node]);
+  const shown = new Set();
+  for (let at = byId.get(leaf); at; at = byId.get(at.parent)) shown.add(at.id);
+  const found = [];
+  const waiting = (below.get(null) ?? []).map((/** @type {any} */ node) => ({ node, depth: 0 })).reverse();
+  while (waiting.length) {
+    const { node, depth } = waiting.pop();
+    const next = below.get(node.id) ?? [];
+    found.push({ ...node, depth, shown: shown.has(node.id), ends: !next.length });
+    for (const child of [...next].reverse()) waiting.push({ node: child, depth: depth + Number(next.length > 1) });
+  }
+  return found;
+}
+
 /** What tells a model at a provider from all others. @param {{id: string, provider: string}} model */
 export function modelKey(model) {
   return model.provider ? `${model.id}\t${model.provider}` : model.id;
