@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from csp.constants import SELF
+from csp.decorators import csp_update
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -49,7 +51,7 @@ HIGHLIGHT = f"{VENDOR}/highlightjs-cdn-assets-11.12.0"
 FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-core")
 TALK = ("turns", "windows")
 LATER = (
-    *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math"),
+    *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math", "shown", "csv"),
     *("cites", "sources", "speech", "spoken", "sse", "upload", "viewer", "voice"),
     *("models", "settings", "sharing", "transfer", "memory", "organise", "printing", "compare", "branches"),
 )
@@ -124,6 +126,8 @@ def boot(request: HttpRequest) -> dict[str, Any]:
         "names": {"folders": listing.folders(user.pk), "tags": listing.tags(user.pk)},  # type: ignore[arg-type]
         "urls": {
             "chat": reverse("chat"),
+            "preview": reverse("chat_preview"),
+            "diagram": reverse("chat_diagram"),
             "icons": static(f"{MODULES}/icons.svg"),
             "rare": static(f"{MODULES}/rare.css"),
             "login": reverse(settings.LOGIN_URL),
@@ -137,6 +141,7 @@ def boot(request: HttpRequest) -> dict[str, Any]:
 @never_cache
 @require_safe
 @login_required
+@csp_update({"frame-src": [SELF]})
 def chat(request: HttpRequest, conversation: UUID | None = None) -> HttpResponse:
     """The same for every chat: which one is meant, and whether it is the user's, is for the API to say."""
     get_token(request)

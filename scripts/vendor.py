@@ -60,6 +60,7 @@ PACKAGES = (
         {"es/core.min.js": "core.js", **{f"es/languages/{name}.min.js": f"{name}.js" for name in LANGUAGES}},
     ),
     Package("katex", "0.19.1", "MIT", {"dist/katex.min.js": "katex.js"}),
+    Package("mermaid", "12.3.0", "MIT", {"dist/mermaid.min.js": "mermaid.js"}),
     Package("axe-core", "4.14.1", "MPL-2.0", {"axe.min.js": "axe.min.js"}, FOR_TESTS, ("LICENSE",)),
 )  # fmt: skip
 

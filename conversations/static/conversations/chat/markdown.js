@@ -138,8 +138,14 @@ function asTable(table) {
   }
   for (const cell of table.querySelectorAll("thead th")) cell.setAttribute("scope", "col");
   table.replaceWith(frame);
-  frame.append(table);
+  const take = element("div", "take");
+  frame.append(take, table);
+  shown().then((as) => as.table(table, take));
 }
+
+const shown = () => import("./shown.js");
+/** Those that a browser shows. */
+const SHOWN = ["html", "svg"];
 
 /** @param {string} tag @param {string} name */
 function element(tag, name) {
@@ -176,6 +182,8 @@ function codeBlock(pre, finished) {
   code.className = "";
   block.append(bar, pre.cloneNode(true));
   const text = code.textContent ?? "";
+  if (finished && SHOWN.includes(language)) shown().then((as) => as.preview(block, text));
+  if (finished && language === "mermaid") shown().then((as) => as.diagram(block, text));
   if (finished && language && text.length < LONG) colour(/** @type {any} */ (block.querySelector("code")), language);
   return block;
 }
