@@ -9,7 +9,6 @@ reads this):
 
 === matrix of users, objects and verbs; the owner's rows unchanged
 site/test_tenancy.py: test_each_route_by_each_verb_as_another_and_as_nobody
-conversations/test_tenancy.py: test_each_detail_route_by_each_verb_is_404_to_others_and_401_to_nobody
 media/test_two_people.py: test_nobody_else_sees_or_changes_anything test_the_table_has_every_route
 === lists and searches do not change with what another adds
 site/test_tenancy.py: test_what_one_is_told_does_not_change_with_what_another_keeps
