@@ -161,6 +161,19 @@ def test_chats_leave_as_files_and_come_back_with_a_report(ordering: Ordering) ->
     ordering.open(kept("Herons"))
     assert "An **answer** about Herons." in ordering.saved("Save as Markdown")
     whole = ordering.saved("Save as JSON")
+    page.evaluate("window.print = () => (window.printed = true)")
+    ordering.menu("Print or PDF")
+    page.locator("#sheet .prose strong", has_text="answer").wait_for(state="attached")
+    for _ in range(50):
+        if page.evaluate("window.printed"):
+            break
+        page.wait_for_timeout(100)
+    assert page.evaluate("window.printed")
+    page.emulate_media(media="print")
+    ordering.picture("order-print")
+    assert page.locator("#sheet").is_visible()
+    assert not page.locator("#app").is_visible()
+    page.emulate_media(media="screen")
     Conversation.objects.all().delete()
     ordering.go("/chat/")
     ordering.command("Import and export")

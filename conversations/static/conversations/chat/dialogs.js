@@ -109,7 +109,7 @@ function Search({ close }) {
 const KEYS = [
   ["Send", "Enter"], ["New line", "Shift Enter"], ["Stop the answer, or close", "Esc"], ["Search chats and commands", "Ctrl K"],
   ["Find in this chat", "Ctrl F"],
-  ["New chat", "Ctrl Shift O"], ["Message box", "/"], ["Show or hide the sidebar", "Ctrl B"], ["This list", "?"],
+  ["New chat", "Ctrl Shift O"], ["Message box", "/"], ["Show or hide the sidebar", "Ctrl B"], ["Favourite, in the choice of a model", "Alt S"], ["This list", "?"],
 ];
 
 /** @param {{close: () => void}} props */
