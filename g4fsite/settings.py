@@ -256,6 +256,8 @@ METRICS_TOKEN = env_str("METRICS_TOKEN")
 LOG_LEVEL = env_choice("LOG_LEVEL", "DEBUG" if DEBUG else "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOG_FORMAT = env_choice("LOG_FORMAT", "plain" if sys.stderr.isatty() else "json", ("json", "plain"))
 SPOOL_DIR = DATA_DIR / "spool"
+# A locked file for each process that makes answers of conversations.
+WORKERS_DIR = DATA_DIR / "workers"
 DATABASE_URL = env_str("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
 REDIS_URL = env_str("REDIS_URL")
 WORKERS = env_int("WORKERS", 1, low=1)

@@ -95,6 +95,10 @@ class Supervisor(multiprocess.Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         self._retired = [process for process in self._retired if process.process.is_alive()]
+        if not self.should_exit.is_set():
+            for process in self.processes:
+                if not process.process.is_alive():
+                    log.error("worker %s ended with %s and is replaced", process.pid, process.process.exitcode)
         super().keep_subprocess_alive()
 
     def terminate_all(self) -> None:

@@ -17,6 +17,7 @@ from gateway.chat import ChatRequest
 from gateway.errors import GatewayError, UpstreamBroken, UpstreamTimeout
 from gateway.events import Event, Failed, RawReply, TextDelta, Usage
 from gateway.limiter import limiter, limits_of
+from gateway.live import ends_with_right
 from gateway.routing import targets_for
 from gateway.snapshot import store
 from gateway.upstream import upstream
@@ -56,8 +57,9 @@ async def _asked(principal: Principal, request: ChatRequest, operation: str, sur
     tally = Tally(f"own_{int(time.time() * 1000):012x}{secrets.token_hex(9)}", principal, request, surface)
     tally.begin(targets[0])
     try:
-        async with asyncio.timeout(SECONDS):
-            events = await relay.complete(upstream, request, targets, tally)
+        with ends_with_right(principal):
+            async with asyncio.timeout(SECONDS):
+                events = await relay.complete(upstream, request, targets, tally)
         tally.usage = next((event for event in events if isinstance(event, Usage)), None) or _estimated(request)
         for event in events:
             if isinstance(event, Failed):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -69,6 +70,34 @@ class LiveAnswers:
         """Each answer gets an error of its own: it will name the request, and when to come back."""
         for live in list(self._open):
             live.loop.call_soon_threadsafe(live.stop, reason())
+
+
+@contextmanager
+def ends_with_right(principal: Principal) -> Iterator[None]:
+    """For what is asked in a user's name and answers no request: raises NotAuthenticated once they lose their right,
+    ServerStopping when the server stops."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    reasons: list[GatewayError] = []
+    over = False
+
+    def stop(reason: GatewayError) -> None:
+        if not over and not reasons:
+            reasons.append(reason)
+            task.cancel()
+
+    live = Live(principal, loop, stop, stream=False)
+    answers.enter(live)
+    try:
+        yield
+    except asyncio.CancelledError:
+        # The server's own cancelling is for real.
+        if reasons and task.uncancel() == 0:
+            raise reasons[0] from None
+        raise
+    finally:
+        over = True
+        answers.leave(live)
 
 
 def holds(policy: KeyPolicy | None, now: float) -> bool:

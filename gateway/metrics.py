@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections import Counter as Counted
 from collections import defaultdict
@@ -10,6 +11,13 @@ from typing import Any
 
 import prometheus_client
 from prometheus_client import Counter
+
+from gateway.metric_files import install
+
+log = logging.getLogger(__name__)
+
+# Before the first value is made.
+install()
 
 LABELS = ("provider", "model")
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -57,12 +65,20 @@ def observe(records: list[dict[str, Any]]) -> None:
         if first is not None:
             sums.firsts.append(first)
         sums.durations.append(record.get("duration_ms", 0))
-    for (provider, model, status), sums in found.items():
-        requests.labels(provider, model, status).inc(len(sums.durations))
-        tokens.labels(provider, model, "in").inc(sums.prompt)
-        tokens.labels(provider, model, "out").inc(sums.completion)
-        if sums.cost:
-            cost.labels(provider, model).inc(sums.cost / 1e9)
-        if sums.firsts:
-            first_token.labels(provider).observe_all(sums.firsts)
-        duration.labels(provider).observe_all(sums.durations)
+    try:
+        for names, sums in found.items():
+            _add(*names, sums)
+    except OSError as error:
+        # Rows count; these figures may be short of what came while there was no room for them.
+        log.error("metrics cannot be written: %s", error.strerror)
+
+
+def _add(provider: str, model: str, status: str, sums: Sums) -> None:
+    requests.labels(provider, model, status).inc(len(sums.durations))
+    tokens.labels(provider, model, "in").inc(sums.prompt)
+    tokens.labels(provider, model, "out").inc(sums.completion)
+    if sums.cost:
+        cost.labels(provider, model).inc(sums.cost / 1e9)
+    if sums.firsts:
+        first_token.labels(provider).observe_all(sums.firsts)
+    duration.labels(provider).observe_all(sums.durations)

@@ -119,6 +119,25 @@ def _continued(last: Item, piece: Item) -> bool:
     return bool(last["index"] == piece["index"] and "id" not in piece and "name" not in piece["function"])
 
 
+class Growing:
+    """A text that comes in pieces, and is asked for again and again, also from another thread."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        # How many pieces it is made of goes with it, so that no reader takes one without the other.
+        self._joined = (0, "")
+
+    def append(self, piece: str) -> None:
+        self._pieces.append(piece)
+
+    def whole(self) -> str:
+        count, text = self._joined
+        if new := self._pieces[count:]:
+            count, text = count + len(new), text + "".join(new)
+            self._joined = (count, text)
+        return text
+
+
 class BrowserEncoder:
     """Translates one answer and remembers what of it is kept: its text, its reasoning, its calls."""
 
@@ -129,8 +148,8 @@ class BrowserEncoder:
         self.finish_reason = ""
         self.chunks = 0
         self.error: GatewayError | None = None
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._text = Growing()
+        self._reasoning = Growing()
         self._calls: dict[int, Item] = {}
         # Pieces, as of texts: a long argument would be copied for each.
         self._arguments: dict[int, list[str]] = {}
@@ -139,11 +158,11 @@ class BrowserEncoder:
 
     @property
     def text(self) -> str:
-        return "".join(self._text)
+        return self._text.whole()
 
     @property
     def reasoning(self) -> str:
-        return "".join(self._reasoning)
+        return self._reasoning.whole()
 
     @property
     def tool_calls(self) -> list[Item]:

@@ -113,7 +113,7 @@ class Conversation(ConversationRoute):
             if text is None:
                 raise missing("json")
             ask = parse(decode(text.encode()), owner, store.current)
-            ask.digest += await off_the_loop(partial(pictures.digest, form))
+            ask.digest += await off_the_loop(partial(pictures.digest, form), files=True)
             return ask, await pictures.received(form, owner)
 
 
@@ -131,9 +131,7 @@ class Stream(ConversationRoute):
         if exchange.scope["method"] == "HEAD":
             await exchange.reply(200, STREAM_HEADERS, b"")
             return
-        log = running.log(found.pk)
-        over = log.ended and number >= log.seq if log else found.state not in RUNNING and number >= found.seq > 0
-        if over:
+        if await _is_over(found, number):
             # Tells the browser's EventSource not to come back.
             await exchange.reply(204, [(b"cache-control", b"no-store")], b"")
             return
@@ -282,6 +280,17 @@ def _is_end(data: bytes) -> bool:
     return data.rfind(b"\n\nevent: end\n") >= 0 or data.startswith(b"event: end\n")
 
 
+async def _is_over(found: Generation, number: int) -> bool:
+    """Whether this was its last event. The row knows the least number that it can have."""
+    log = running.log(found.pk)
+    if log is not None:
+        return log.ended and number >= log.seq
+    if found.state in RUNNING or not 0 < found.seq <= number:
+        return False
+    shared = running.shared()
+    return shared is None or number >= await shared.last(found.pk)
+
+
 async def _is_running(generation: UUID) -> bool:
     """While nobody can say, it is taken to be."""
     try:
@@ -295,8 +304,9 @@ async def _last(generation: UUID, told: int, find: Find) -> tuple[int, bytes]:
     while await _is_running(generation):  # noqa: ASYNC110 - another process moves the row
         await asyncio.sleep(POLL_SECONDS)
     row = await off_the_loop(find)
-    number = max(told, row.seq)
-    return number, frame(number, rows.snapshot(row)) + frame(number, rows.ended(row.state))
+    # Who is cut off between the two has not seen the end.
+    number = max(told + 1, row.seq)
+    return number, frame(number - 1, rows.snapshot(row)) + frame(number, rows.ended(row.state))
 
 
 ask, stream, stop = Conversation(), Stream(), Stop()

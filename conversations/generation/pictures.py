@@ -54,12 +54,12 @@ async def received(form: Form, owner: int) -> list[Part]:
     try:
         for upload in uploads:
             # One by one: those before one that fails are to be dropped.
-            found.append(await off_the_loop(partial(_uploaded, upload, owner)))  # noqa: PERF401
+            found.append(await off_the_loop(partial(_uploaded, upload, owner), files=True))  # noqa: PERF401
         for data in await _all_fetched(addresses):
-            found.append(await off_the_loop(partial(_kept, data, owner, "media", StoredFile.Source.UPLOAD)))  # noqa: PERF401
+            found.append(await off_the_loop(partial(_kept, data, owner, "media", StoredFile.Source.UPLOAD), files=True))  # noqa: PERF401
     except GatewayError:
         with suppress(GatewayError):
-            await off_the_loop(partial(drop, found, owner))
+            await off_the_loop(partial(drop, found, owner), files=True)
         raise
     return found
 
@@ -243,7 +243,7 @@ async def made(kind: str, data: str, owner: int, about: dict[str, str]) -> str |
     """
     try:
         work = partial(_address, base64.b64decode(data, validate=True), owner, kind, about)
-        return await off_the_loop(work)
+        return await off_the_loop(work, files=True)
     except (GatewayError, DatabaseError, OSError, ValueError) as error:
         log.warning("what was made is handed over without being kept: %s", type(error).__name__)
         return None

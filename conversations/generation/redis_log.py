@@ -97,6 +97,14 @@ class RedisLog:
 
         await self._asked(send)
 
+    async def last(self, generation: uuid.UUID) -> int:
+        """The number of the last event that Redis has; 0 for none, and where it does not answer."""
+        try:
+            found = await self._asked(lambda client: client.xrevrange(self._key(generation), count=1))
+        except RedisAway:
+            return 0
+        return _number(found[0][0]) if found else 0
+
     async def exists(self, generation: uuid.UUID) -> bool:
         try:
             return bool(await self._asked(lambda client: client.exists(self._key(generation))))

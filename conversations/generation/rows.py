@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -25,6 +25,9 @@ from conversations.quota import check_room, lock_owner
 from gateway.errors import BadRequest, TooManyStreams
 
 LEASE = timedelta(seconds=15)
+# Viewers have seen events of which a dead process told the database nothing: what they are told next has a number
+# that is higher than all of those.
+UNSEEN = 1_000_000
 KEY_LIVES = timedelta(days=1)
 TITLE_WORDS = 80
 
@@ -165,9 +168,11 @@ def _asked_before(owner: int, ask: Ask) -> Begun | None:
 
 
 def _may_run_again(known: Generation) -> bool:
-    """A key is forgotten after a day, and where nobody was asked for what it named."""
+    """A key is forgotten after a day, and where nothing came of what it named."""
     old = known.created_at < timezone.now() - KEY_LIVES
-    return old or (known.state == State.ERROR and not known.message.usage and not known.message.text)
+    message = known.message
+    nothing = not (message.usage or message.text or message.reasoning or message.tool_calls)
+    return old or (known.state in {State.ERROR, State.INTERRUPTED} and nothing)
 
 
 def _check_retry(known: Generation, *, same: bool) -> None:
@@ -286,13 +291,21 @@ def to_stop(generations: Sequence[uuid.UUID], worker: str) -> set[uuid.UUID]:
 
 
 def reap() -> list[uuid.UUID]:
-    """Marks what dead workers left; the text so far stays. The ids of those answers."""
-    found = list(Generation.objects.filter(state__in=RUNNING, lease_until__lt=Now()).values_list("pk", "message_id"))
+    """Marks what workers left whose lease is over; the text so far stays. The ids of those answers."""
+    return _reaped(Generation.objects.filter(state__in=RUNNING, lease_until__lt=Now()))
+
+
+def left_by(workers: Sequence[str]) -> list[uuid.UUID]:
+    """The same for workers that are known to be dead."""
+    return _reaped(Generation.objects.filter(state__in=RUNNING, worker__in=workers))
+
+
+def _reaped(left: QuerySet[Generation]) -> list[uuid.UUID]:
     reaped = []
-    for generation, message in found:
+    for generation, message in list(left.values_list("pk", "message_id")):
         with transaction.atomic():
-            late = Generation.objects.filter(pk=generation, state__in=RUNNING, lease_until__lt=Now())
-            if late.update(state=State.INTERRUPTED, ended_at=Now(), lease_until=None):
+            ends = {"state": State.INTERRUPTED, "ended_at": Now(), "lease_until": None, "seq": F("seq") + UNSEEN}
+            if left.filter(pk=generation).update(**ends):
                 rows = Message.objects.filter(pk=message, state__in=RUNNING)
                 rows.update(state=State.INTERRUPTED, finish_reason=State.INTERRUPTED, updated_at=timezone.now())
                 _touched(Message.objects.filter(pk=message).values_list("conversation_id", flat=True))

@@ -258,7 +258,7 @@ class Runner:
             if isinstance(message.get("content"), list):
                 message["content"] = list(message["content"])
         if any(isinstance(message.get("content"), list) for message in messages):
-            await off_the_loop(lambda: pictures.with_bytes(messages, self._owner, self._base))
+            await off_the_loop(lambda: pictures.with_bytes(messages, self._owner, self._base), files=True)
         self._chat = self._ask.chat(messages)
         await remember(self._chat, self._principal)
         return self._chat
@@ -401,12 +401,14 @@ class Runner:
             self._teller.tell(say.usage(encoder.usage, encoder.model, encoder.provider, self._cost))
 
     def _outcome(self, state: str) -> Outcome:
+        """Its number is that of the last event, unless a title comes before: whoever has seen less is told the rest."""
         encoder, error = self._encoder, self._encoder.error
         used: Usage | None = encoder.usage
         said = say.usage(used, encoder.model, encoder.provider, self._cost)["usage"] if used else None
         told = {"message": error.message, "type": error.type, "code": error.code} if error is not None else None
+        last = self.log.seq + len(self._lines) + 1
         return Outcome(
-            state, self.log.seq, encoder.text, encoder.reasoning, encoder.tool_calls, encoder.provider, encoder.model,
+            state, last, encoder.text, encoder.reasoning, encoder.tool_calls, encoder.provider, encoder.model,
             said, None if self._cost is None else min(round(self._cost * 1e9), MAX_COST), encoder.finish_reason, told,
             encoder.citations[:MAX_CITATIONS],
         )  # fmt: skip

@@ -13,6 +13,7 @@ from gateway import relay
 from gateway.authentication import Principal
 from gateway.errors import GatewayError, ServerStopping
 from gateway.events import Failed, TextDelta, Usage
+from gateway.live import ends_with_right
 from gateway.routing import targets_of
 from gateway.snapshot import store
 from gateway.surfaces.openai.encoder import estimated
@@ -62,8 +63,9 @@ async def extras(principal: Principal, request_id: str, question: str, answer: s
     tally.begin(targets[0])
     said: list[str] = []
     try:
-        async with asyncio.timeout(SECONDS):
-            events = await relay.complete(upstream, chat, targets, tally)
+        with ends_with_right(principal):
+            async with asyncio.timeout(SECONDS):
+                events = await relay.complete(upstream, chat, targets, tally)
         for event in events:
             if isinstance(event, TextDelta):
                 said.append(event.text)

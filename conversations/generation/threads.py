@@ -19,14 +19,18 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SECONDS = 15.0
-_threads = ThreadPoolExecutor(4, thread_name_prefix="conversations")
+_rows = ThreadPoolExecutor(4, thread_name_prefix="conversations")
+# What an upload takes, no row waits for.
+_files = ThreadPoolExecutor(3, thread_name_prefix="conversations-files")
 
 
-async def off_the_loop(work: Callable[[], T]) -> T:
-    """Raises Unavailable when the database does not do it, and what the work raises of its own."""
+async def off_the_loop(work: Callable[[], T], *, files: bool = False) -> T:
+    """`files`: it reads or writes them. Raises Unavailable when the database does not do it, and what the work raises
+    of its own."""
+    threads = _files if files else _rows
     try:
         async with asyncio.timeout(SECONDS):
-            return await asyncio.get_running_loop().run_in_executor(_threads, with_own_connection, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, with_own_connection, work)
     except MediaError as error:
         raise of_media(error) from None
     except (DatabaseError, TimeoutError) as error:

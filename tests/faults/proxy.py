@@ -42,10 +42,14 @@ class _Link:
 
 
 class Proxy:
-    """Passes connections on to a port of this machine. `cut` takes it away, `restore` brings it back."""
+    """Passes connections on to a port of this machine. `cut` takes it away, `restore` brings it back.
 
-    def __init__(self, target: int, port: int = 0) -> None:
+    Without `obeys` the words in what passes mean nothing: conversations carry them into the database.
+    """
+
+    def __init__(self, target: int, port: int = 0, *, obeys: bool = True) -> None:
         self.port = port
+        self._obeys = obeys
         self._target = target
         self._away = False
         self._links: set[_Link] = set()
@@ -112,7 +116,7 @@ class Proxy:
     async def _requests(self, link: _Link, reader: asyncio.StreamReader) -> None:
         tail = b""
         while data := await reader.read(PIECE):
-            found = ORDER.search(tail + data)
+            found = ORDER.search(tail + data) if self._obeys else None
             tail = b"" if found else (tail + data)[-TAIL:]
             if found:
                 # Also for `fault=none`: a link that was slow once is not slow for ever.

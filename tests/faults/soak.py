@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,16 +21,15 @@ import httpx
 
 from tests.faults.cases import Case, cases
 from tests.faults.client import Caller, Outcome
+from tests.faults.disturbances import Disturbances
 from tests.faults.surroundings import Gateway, Peers, Redis
+from tests.faults.talk_soak import TalkOptions, talk_soak, talk_table
 from tests.faults.verdict import Outages, Verdict, Vitals, judge, judge_journal, judge_vitals
 from tests.support.gateway import scratch_postgres
 from tests.support.services import POSTGRES_URL
 
 # Journals of the dead are replayed every ten seconds.
 SETTLE_SECONDS = 25.0
-# A worker that was killed, and the connections that were in its backlog.
-DYING_SECONDS = 1.0
-LOCK_SECONDS = 4.0
 SLOW_PROBE = 8.0
 
 
@@ -56,7 +54,7 @@ class Report:
     seconds: float
     before: dict[int, Vitals]
     after: dict[int, Vitals]
-    disturbed: dict[str, int]
+    disturbed: Mapping[str, int]
     latencies: list[float] = field(repr=False)
 
     @property
@@ -71,15 +69,11 @@ class Run:
         self.gateway = gateway
         self.peers = peers
         self.options = options
-        self.redis = redis
         self.outcomes: list[Outcome] = []
         self.problems: list[str] = []
-        self.disturbed: dict[str, int] = {}
-        self._outages: list[tuple[float, float]] = []
-        # How often every disturbance has come.
-        self._rounds = 0
-        self._up = asyncio.Event()
-        self._up.set()
+        self.disturbances = Disturbances(gateway, redis, options.seed, options.period)
+        self.disturbed = self.disturbances.counts
+        self._up = self.disturbances.up
 
     async def go(self, say: Callable[[str], None]) -> Report:
         options = self.options
@@ -87,7 +81,12 @@ class Run:
         self.outcomes_warm = list(self.outcomes)
         before = await self._quiet()
         started = time.monotonic()
-        beside = [self._disturb(), self._probe("/livez", {200}), self._probe("/v1/models", {200, 503}), self._tell(say)]
+        beside = [
+            self.disturbances.run(),
+            self._probe("/livez", {200}),
+            self._probe("/v1/models", {200, 503}),
+            self._tell(say),
+        ]
         tasks = [asyncio.create_task(each) for each in beside]
         try:
             await self._drive(self._todo())
@@ -115,7 +114,7 @@ class Run:
         """The requests asked for, and more until everything around the gateway has broken once."""
         options = self.options
         for case in cases(options.seed, options.requests * 50, options.share, options.only):
-            if case.number >= options.requests and (self._rounds or not options.period):
+            if case.number >= options.requests and (self.disturbances.rounds or not options.period):
                 return
             yield case
 
@@ -143,7 +142,7 @@ class Run:
             caller.close()
 
     def _excused(self, began: float, ended: float) -> bool:
-        return Outages(self._outages).excuse(began, ended)
+        return Outages(self.disturbances.outages).excuse(began, ended)
 
     async def _tell(self, say: Callable[[str], None]) -> None:
         total = self.options.requests
@@ -151,60 +150,6 @@ class Run:
             await asyncio.sleep(5)
             done = len(self.outcomes) - len(self.outcomes_warm)
             say(f"  {done:>6} of {total}, disturbances: {sum(self.disturbed.values())}, problems: {len(self.problems)}")
-
-    async def _disturb(self) -> None:
-        chance = random.Random(self.options.seed)
-        ways: list[Callable[[], Awaitable[None]]] = [self._lock, self._kill]
-        if self.gateway.database:
-            ways += [self._terminate]
-        if self.redis:
-            ways += [self._stop_redis]
-        while self.options.period:
-            chance.shuffle(ways)
-            for way in ways:
-                await asyncio.sleep(self.options.period * chance.uniform(0.5, 1.5))
-                name = way.__name__.strip("_").replace("_", " ")
-                self.disturbed[name] = self.disturbed.get(name, 0) + 1
-                await way()
-            self._rounds += 1
-
-    async def _lock(self) -> None:
-        with self.gateway.locked():
-            await asyncio.sleep(LOCK_SECONDS)
-
-    async def _terminate(self) -> None:
-        await asyncio.to_thread(self.gateway.terminate_connections)
-
-    async def _stop_redis(self) -> None:
-        assert self.redis
-        self.redis.stop()
-        try:
-            await asyncio.sleep(LOCK_SECONDS)
-        finally:
-            self.redis.start()
-
-    async def _kill(self) -> None:
-        start = time.monotonic()
-        at = len(self._outages)
-        self._outages.append((start, float("inf")))
-        self.gateway.kill_worker()
-        if self.gateway.workers == 1:
-            self._up.clear()
-        reviving = asyncio.create_task(self._revived(at, start))
-        try:
-            await asyncio.shield(reviving)
-        except asyncio.CancelledError:
-            # The run is over meanwhile; its gateway must be whole for the verdict.
-            await reviving
-            raise
-
-    async def _revived(self, at: int, start: float) -> None:
-        try:
-            await self.gateway.revive()
-        finally:
-            end = time.monotonic() if self.gateway.workers == 1 else start + DYING_SECONDS
-            self._outages[at] = (start, end)
-            self._up.set()
 
     async def _probe(self, path: str, allowed: set[int]) -> None:
         """Asks again and again; a fault must neither stop nor slow down what does not depend on it."""
@@ -221,7 +166,7 @@ class Run:
                 except httpx.TransportError as error:
                     said, good = f"{type(error).__name__} {error}", False
                 ended = time.monotonic()
-                self.disturbed["GET " + path] = self.disturbed.get("GET " + path, 0) + 1
+                self.disturbed["GET " + path] += 1
                 if not good and not self._excused(began, ended):
                     self.problems.append(f"GET {path}: {said} after {ended - began:.1f} s")
 
@@ -231,7 +176,7 @@ class Run:
         seen = await asyncio.to_thread(self.peers.seen)
         while True:
             rows = await asyncio.to_thread(self.gateway.rows)
-            verdict = judge(self.outcomes, rows, seen, self.gateway.people, Outages(self._outages))
+            verdict = judge(self.outcomes, rows, seen, self.gateway.people, Outages(self.disturbances.outages))
             if not verdict.problems or time.monotonic() > deadline:
                 return verdict
             await asyncio.sleep(1)
@@ -267,15 +212,10 @@ async def soak(name: str, options: Options, say: Callable[[str], None] = lambda 
             report = await Run(gateway, peers, options, redis).go(say)
         finally:
             code = await gateway.stop()
-            _keep_log(gateway)
+            gateway.keep_log()
         if code != 0:
             report.problems.append(f"the gateway ended with {code} on SIGTERM")
         return report
-
-
-def _keep_log(gateway: Gateway) -> None:
-    if keep := os.environ.get("FAULTS_LOG"):
-        Path(keep).write_text(gateway.process.output, encoding="utf-8")
 
 
 def table(report: Report) -> str:
@@ -306,16 +246,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="NAMES", help="only these faults, separated by commas")
     parser.add_argument("--period", type=float, default=15.0, help="seconds between disturbances, 0 for none (15)")
     parser.add_argument("--lanes", type=int, default=24, help="requests at once (24)")
+    parser.add_argument("--part", choices=("chats", "conversations", "both"), default="both")
+    parser.add_argument("--disturb", default="", metavar="NAMES", help="only these disturbances of conversations")
     given = parser.parse_args(arguments)
-    only = tuple(filter(None, given.only.split(",")))
-    options = Options(given.requests, given.seed, given.faults, only, given.lanes, given.period)
+    parts = ("chats", "conversations") if given.part == "both" else (given.part,)
     failed = False
     for name in ("sqlite", "postgres") if given.database == "both" else (given.database,):
-        print(f"{name}: {options.requests} requests, seed {options.seed}", flush=True)
-        report = asyncio.run(soak(name, options, lambda line: print(line, flush=True)))
-        print(table(report), flush=True)
-        failed = failed or bool(report.problems)
+        for part in parts:
+            print(f"{part} on {name}: {given.requests} requests, seed {given.seed}", flush=True)
+            said, problems = _one(part, name, given)
+            print(said, flush=True)
+            failed = failed or bool(problems)
     return int(failed)
+
+
+def _one(part: str, name: str, given: argparse.Namespace) -> tuple[str, list[str]]:
+    """The table of one run and its violations."""
+    only, disturb = (tuple(filter(None, names.split(","))) for names in (given.only, given.disturb))
+    common = (given.requests, given.seed, given.faults, only, given.lanes, given.period)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if part == "chats":
+        report = asyncio.run(soak(name, Options(*common), say))
+        return table(report), report.problems
+    talked = asyncio.run(talk_soak(name, TalkOptions(*common, disturb=disturb), say))
+    return talk_table(talked), talked.problems
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -13,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -34,6 +35,8 @@ SETTINGS = {
     "STOP_GRACE_SECONDS": "10",
     "LOG_LEVEL": "WARNING",
     "LOG_FORMAT": "plain",
+    # Says where a worker was that dies of a signal.
+    "PYTHONFAULTHANDLER": "1",
 }
 QUERY = (
     "SELECT request_id, user_id, api_key_id, requested_model, stream, status, http_status, prompt_tokens, "
@@ -97,8 +100,18 @@ class Redis:
 class Gateway:
     """`manage.py api` with the rig's rows. With a `database` (PostgreSQL's URL) it is reached through a proxy."""
 
-    def __init__(self, folder: Path, peers: Peers, *, workers: int = 1, database: str = "", redis: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        peers: Peers,
+        *,
+        workers: int = 1,
+        database: str = "",
+        redis: str = "",
+        settings: Mapping[str, str] = SETTINGS,
+    ) -> None:
         self.folder = folder
+        self._settings = settings
         self.workers = workers
         self.database = database
         self._peers = peers
@@ -106,7 +119,7 @@ class Gateway:
         self.database_proxy: Proxy | None = None
 
     async def start(self) -> None:
-        environment = dict(SETTINGS)
+        environment = dict(self._settings)
         if self.database:
             environment["DATABASE_URL"] = self.database
         if self._redis:
@@ -119,11 +132,13 @@ class Gateway:
             "FAULTS_PROBE": str(probe),
         }
         arguments = ["--workers", str(self.workers)]
-        self.process = GatewayProcess(template, self.folder / "data", arguments, environment)
+        # Beside the folder, which may be a full disk.
+        output = self.folder.with_suffix(".log")
+        self.process = GatewayProcess(template, self.folder / "data", arguments, environment, output)
         self.people = await asyncio.to_thread(self._make_rows)
         if self.database:
             parts = urlsplit(self.database)
-            self.database_proxy = await Proxy(parts.port or 5432).start()
+            self.database_proxy = await Proxy(parts.port or 5432, obeys=False).start()
             place = f"{parts.username}@127.0.0.1:{self.database_proxy.port}"
             self.process.environment["DATABASE_URL"] = urlunsplit(parts._replace(netloc=place))
         await asyncio.to_thread(self.process.start, 60)
@@ -136,12 +151,23 @@ class Gateway:
         )  # fmt: skip
         return [Person(*item) for item in json.loads(made.stdout)]
 
-    async def stop(self) -> int | None:
-        """The exit status; kills what does not end by itself."""
+    async def end(self) -> int | None:
+        """The exit status after SIGTERM. None: it was killed, with its workers, because it did not end by itself."""
         code = None
         with contextlib.suppress(subprocess.TimeoutExpired, AttributeError):
             code = await asyncio.to_thread(self.process.stop, signal.SIGTERM, 30)
+        if code is None:
+            for pid in self.worker_pids():
+                os.kill(pid, signal.SIGRTMIN)
+            await asyncio.sleep(2)
+            for pid in self.worker_pids():
+                os.kill(pid, signal.SIGKILL)
         self.process.kill()
+        return code
+
+    async def stop(self) -> int | None:
+        """As `end`, and with what stands around it."""
+        code = await self.end()
         if self.database_proxy:
             await self.database_proxy.stop()
         return code
@@ -170,6 +196,11 @@ class Gateway:
         """Lines of the log that nothing but a bug writes."""
         return [found.group()[:300] for found in TRACES.finditer(self.process.output)]
 
+    def keep_log(self) -> None:
+        """Where FAULTS_LOG says."""
+        if keep := os.environ.get("FAULTS_LOG"):
+            Path(keep).write_text(self.process.output, encoding="utf-8")
+
     def vitals(self) -> dict[int, Vitals]:
         ports = {self.process.port, self._peers.provider, self._peers.proxy}
         return {pid: self._vitals_of(pid, _inodes(ports)) for pid in self.worker_pids()}
@@ -196,10 +227,10 @@ class Gateway:
             time.sleep(0.02)
         raise AssertionError(f"worker {pid} does not answer a signal within 5 s")
 
-    def kill_worker(self) -> None:
+    def kill_worker(self, chance: random.Random) -> None:
         """SIGKILL to one that answers."""
-        for pid in self.worker_pids()[:1]:
-            os.kill(pid, signal.SIGKILL)
+        if pids := self.worker_pids():
+            os.kill(chance.choice(pids), signal.SIGKILL)
 
     async def revive(self) -> None:
         """Until it answers again, with all its workers; a lone worker is started anew."""
@@ -231,6 +262,21 @@ class Gateway:
         finally:
             connection.close()
 
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """The disk with the data folder takes no more; only for one that was `mounted`."""
+        filler = self.folder / "filler"
+        try:
+            with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                # Page by page at the end, so that nothing fits any more.
+                for size in (2**20, 4096):
+                    with contextlib.suppress(OSError):
+                        while file.write(b"\0" * size):
+                            pass
+            yield
+        finally:
+            filler.unlink(missing_ok=True)
+
     def terminate_connections(self) -> None:
         """PostgreSQL: ends every session of the gateway's."""
         with psycopg.connect(self.database, autocommit=True) as connection:
@@ -238,6 +284,18 @@ class Gateway:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, megabytes: int) -> Iterator[bool]:
+    """A small disk of its own (tmpfs) at this folder; False where this user may not mount."""
+    options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "g4fsite-faults", str(folder)]
+    done = subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0
+    try:
+        yield done
+    finally:
+        if done:
+            subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 
 
 def _read(path: str) -> bytes:

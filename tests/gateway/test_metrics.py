@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
@@ -9,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway import metrics
+from gateway.metric_files import ReservedDict
 
 MILLISECONDS = [0, 1, 99, 100, 101, 250, 251, 1000, 1000, 1000, 59_999, 60_000, 60_001, 300_000, 300_001]
 
@@ -56,3 +58,16 @@ def test_records_are_summed_by_provider_model_and_status() -> None:
     assert value("g4f_first_token_seconds_count", provider="Summed") == 2
     assert value("g4f_request_seconds_count", provider="Summed") == 3
     assert value("g4f_request_seconds_sum", provider="Summed") == pytest.approx(0.82)
+
+
+def test_files_of_several_workers_have_no_holes(tmp_path: Path) -> None:
+    """A worker that writes into a hole while the disk is full is killed."""
+    path = tmp_path / "counter_1.db"
+    values = ReservedDict(str(path))
+    for number in range(2000):
+        values.write_value(f"a name that takes its room {number}", number, 0.0)
+    told = path.stat()
+    assert told.st_size > 65536
+    assert told.st_blocks * 512 >= told.st_size
+    assert [value for _, value, _ in values.read_all_values()] == list(range(2000))
+    values.close()

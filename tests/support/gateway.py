@@ -228,7 +228,12 @@ class GatewayProcess(_Clients):
     """`manage.py api` on a free port with a data folder of its own."""
 
     def __init__(
-        self, template: Path, folder: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        template: Path,
+        folder: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        output: Path | None = None,
     ) -> None:
         self.folder = folder
         shutil.copytree(template, folder)
@@ -237,7 +242,7 @@ class GatewayProcess(_Clients):
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = _environment(folder, environment or {})
         self.arguments = [sys.executable, "manage.py", "api", "--port", str(self.port), *arguments]
-        self._output = folder / "output.log"
+        self._output = output or folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -1,7 +1,9 @@
-"""On the path of the rig's gateways alone: SIGUSR2 makes a process write down how many asyncio tasks it has."""
+"""On the path of the rig's gateways alone: SIGUSR2 makes a process write down how many asyncio tasks it has,
+SIGRTMIN where all its threads and tasks stand, into its log."""
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import signal
 from pathlib import Path
@@ -16,5 +18,13 @@ def _write(number: int, frame: FrameType | None) -> None:
         made.rename(made.with_suffix(".tasks"))
 
 
+def _tell(number: int, frame: FrameType | None) -> None:
+    faulthandler.dump_traceback()
+    with contextlib.suppress(RuntimeError):
+        for task in asyncio.all_tasks(asyncio.get_running_loop()):
+            task.print_stack(limit=6)
+
+
 if "FAULTS_PROBE" in os.environ:
+    signal.signal(signal.SIGRTMIN, _tell)
     signal.signal(signal.SIGUSR2, _write)
