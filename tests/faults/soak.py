@@ -248,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lanes", type=int, default=24, help="requests at once (24)")
     parser.add_argument("--part", choices=("chats", "conversations", "both"), default="both")
     parser.add_argument("--disturb", default="", metavar="NAMES", help="only these disturbances of conversations")
+    parser.add_argument("--minutes", type=float, default=1e9, help="no further conversation after so long")
     given = parser.parse_args(arguments)
     parts = ("chats", "conversations") if given.part == "both" else (given.part,)
     failed = False
@@ -271,7 +272,7 @@ def _one(part: str, name: str, given: argparse.Namespace) -> tuple[str, list[str
     if part == "chats":
         report = asyncio.run(soak(name, Options(*common), say))
         return table(report), report.problems
-    talked = asyncio.run(talk_soak(name, TalkOptions(*common, disturb=disturb), say))
+    talked = asyncio.run(talk_soak(name, TalkOptions(*common, disturb=disturb, minutes=given.minutes), say))
     return talk_table(talked), talked.problems
 
 

@@ -41,7 +41,11 @@ class TalkOptions:
     lanes: int = 32
     period: float = 12.0
     seconds: float = LOCK_SECONDS
+    # Alone these disturbances, and not those.
     disturb: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
+    # No further question after so long.
+    minutes: float = 1e9
 
 
 @dataclass
@@ -65,7 +69,7 @@ class TalkRun:
         self.peers = peers
         self.options = options
         self.told: list[Told] = []
-        extra = ("stop", "fill") if small_disk else ("stop",)
+        extra = {"stop", "fill"} - set(options.spared) - ({"fill"} if not small_disk else set())
         self.disturbances = Disturbances(
             gateway, redis, options.seed, options.period, extra, options.seconds, options.disturb
         )
@@ -90,9 +94,10 @@ class TalkRun:
 
     def _todo(self) -> Iterator[Talk]:
         """Those asked for, and more until everything has broken once."""
-        options = self.options
+        options, late = self.options, time.monotonic() + self.options.minutes * 60
         for talk in talks(options.seed, options.requests * 50, options.share, options.only):
-            if talk.case.number >= options.requests and (self.disturbances.rounds or not options.period):
+            enough = talk.case.number >= options.requests and (self.disturbances.rounds or not options.period)
+            if enough or time.monotonic() > late:
                 return
             yield talk
 
