@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from conversations import tree
@@ -107,5 +107,23 @@ def window_body(conversation: Conversation, window: Window) -> dict[str, Any]:
 
 
 def whole_body(conversation: Conversation) -> dict[str, Any]:
-    """A conversation with the end of the branch that is shown."""
-    return {**conversation_body(conversation), **branch_body(conversation, conversation.active_leaf)}
+    """A conversation with the end of the branch that is shown, and what all of it took."""
+    branch = branch_body(conversation, conversation.active_leaf)
+    return {**conversation_body(conversation), **branch, "totals": totals_body(conversation)}
+
+
+def totals_body(conversation: Conversation) -> dict[str, Any]:
+    """Tokens and nano-dollars of its answers on all branches; null where none is known."""
+    rows = list(conversation.messages.exclude(usage__isnull=True, cost__isnull=True).values_list("usage", "cost"))
+    usages = [usage for usage, _ in rows if isinstance(usage, dict)]
+    return {
+        "prompt_tokens": _sum(usage.get("prompt_tokens") for usage in usages),
+        "completion_tokens": _sum(usage.get("completion_tokens") for usage in usages),
+        "cost": _sum(cost for _, cost in rows),
+    }
+
+
+def _sum(values: Iterable[Any]) -> int | None:
+    """What was imported may hold anything."""
+    known = [value for value in values if type(value) is int]
+    return sum(known) if known else None

@@ -83,7 +83,14 @@ class MessageBody(serializers.Serializer):  # type: ignore[type-arg]
     updated_at = serializers.DateTimeField()
 
 
+class Totals(serializers.Serializer):  # type: ignore[type-arg]
+    prompt_tokens = serializers.IntegerField(allow_null=True)
+    completion_tokens = serializers.IntegerField(allow_null=True)
+    cost = serializers.IntegerField(allow_null=True, help_text="Nano-dollars.")
+
+
 class ConversationWhole(ConversationListed):
+    totals = Totals(help_text="What its answers took, on all branches; null where none is known.")
     system_prompt = serializers.CharField()
     settings = serializers.DictField()
     messages = MessageBody(many=True)

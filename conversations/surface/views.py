@@ -20,6 +20,7 @@ from conversations.surface.bodies import (
     conversation_body,
     hit_body,
     page_body,
+    totals_body,
     whole_body,
     window_body,
 )
@@ -133,7 +134,7 @@ class One(ConversationView):
                 else:
                     end = message.pk if name == "leaf" else message.parent_id
         part = part or {**branch_body(row, end, limit), "has_newer": "before" in asked}
-        return Response({**conversation_body(row), **part}, headers=tagged(row.version))
+        return Response({**conversation_body(row), **part, "totals": totals_body(row)}, headers=tagged(row.version))
 
     @extend_schema(
         operation_id="change_conversation",

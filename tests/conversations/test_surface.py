@@ -63,6 +63,17 @@ class TestOne:
         assert body == {**body, **fields, "tags": ["red", "quick"]}
         assert (body["archived"], body["deleted_at"], body["active_leaf"], body["messages"]) == (False, None, None, [])
 
+    def test_what_all_branches_took_is_told(self, ann: Any) -> None:
+        body = ann.make("Hello", "Hi there")
+        assert body["totals"] == {"prompt_tokens": None, "completion_tokens": None, "cost": None}
+        first, second = Message.objects.order_by("seq")
+        used = {"prompt_tokens": 7, "completion_tokens": 3}
+        ann.say(body["id"], "Another", role="assistant", parent=str(first.pk), branch=True)
+        Message.objects.filter(pk=second.pk).update(usage=used, cost=1500)
+        Message.objects.exclude(pk__in=(first.pk, second.pk)).update(usage={**used, "prompt_tokens": "many"}, cost=None)
+        told = ann.get(f"/{body['id']}").json()["totals"]
+        assert told == {"prompt_tokens": 7, "completion_tokens": 6, "cost": 1500}
+
     def test_messages_make_a_branch(self, ann: Any) -> None:
         body = ann.make("Hello", "Hi there", "And now?")
         assert texts(body) == ["Hello", "Hi there", "And now?"]

@@ -10,7 +10,7 @@ import { Sidebar, chatMenu, newChat, nextTheme, openChat, toggleSidebar } from "
 import * as store from "./store.js";
 import * as thread from "./thread.js";
 import { Announcer, Icon, Menu, Tap, Toast, dress, focusBox, html, menu } from "./ui.js";
-import { cost } from "./words.js";
+import { cost, tokens } from "./words.js";
 
 function App() {
   const open = store.sidebar.value ? "app" : "app bare";
@@ -37,13 +37,13 @@ function Bar() {
   const chat = thread.chat.value;
   const title = chat?.title || "New chat";
   document.title = `${title} · g4fsite`;
-  const spent = thread.messages.value.reduce((sum, message) => sum + (message.cost ?? 0), 0);
+  const spent = [cost(chat?.totals?.cost), tokens(chat?.totals)].filter(Boolean).join(" · ");
   const options = (/** @type {Event} */ event) => chatMenu(event, chat);
   const passing = chat ? chat.temporary : thread.temporary.value;
   return html`<header class="bar">
     <${Tap} icon="menu" label="Show chats" aria-controls="side" aria-expanded=${store.drawer.value} onClick=${toggleSidebar} />
     <h1 class="cut">${title}</h1>
-    ${spent > 0 && html`<span class="sum">${cost(spent)} so far</span>`}
+    ${spent && html`<span class="sum" title="All answers of this chat, in every version">${spent}</span>`}
     ${passing && html`<span class="tagl" title="In no list, and deleted a day after it was last used">Temporary</span>`}
     <span class="push"></span>
     ${!chat && !thread.messages.value.length && html`<${Tap} icon="temp" label="Temporary chat" aria-pressed=${thread.temporary.value}
