@@ -221,7 +221,7 @@ class Runner:
                 if headers := limit_headers(admission.standings):
                     self._teller.tell({"type": "headers", "headers": {k.decode(): v.decode() for k, v in headers}})
             if chat.attached:
-                await attach(chat, principal)
+                await attach(chat, principal, kept=True)
             if draws:
                 self._teller.tell(say.drawing())
                 chat = drawing.request_of(chat)

@@ -255,3 +255,22 @@ class TestDrawn:
         assert opened(browser.http.get(address).content).getpixel((0, 0)) == (0, 0, 255)
         assert "preview" not in str(Message.objects.get(role="assistant").content)
         assert StoredFile.objects.count() == 1
+
+
+def test_a_chat_goes_on_without_a_bucket_that_was_deleted(browser: Browser, provider: ScriptedProvider):
+    files = {"files": ("notes.txt", b"The otter swims.")}
+    assert browser.http.post("/backend-api/v2/files/zoo", files=files).status_code == 200
+    conversation = str(uuid.uuid4())
+    content = [{"bucket_id": "zoo"}, {"type": "text", "text": "What swims?"}]
+    first = {"role": "user", "content": content}
+    wanted = {"model": "scripted", "conversation_id": conversation}
+    provider.enqueue(stream("An otter"), stream("It did"))
+    seen = browser.send({**wanted, "messages": [first]})
+    assert "otter" in provider.chats[0].json["messages"][0]["content"][0]["text"]
+    assert browser.http.delete("/backend-api/v2/files/zoo").status_code == 200
+    more = {"role": "user", "content": "Sure?"}
+    again = browser.send({**wanted, "parent_id": seen.ids["message_id"], "messages": [more]})
+    assert again.state == "done"
+    assert "no longer there" in provider.chats[1].json["messages"][0]["content"][0]["text"]
+    # What is asked about now has to be there.
+    assert browser.send({**wanted, "parent_id": again.ids["message_id"], "messages": [first]}).state == "error"

@@ -26,12 +26,16 @@ from media.models import StoredFile
 MAX_PARTS = 50
 # Of all buckets' texts in one request together: more than any model reads.
 MAX_CHARACTERS = 4_000_000
+GONE = {"type": "text", "text": "[A file that was here is no longer there.]"}
 CUT = "\n\n[Cut here: the files hold more text than one request takes.]\n"
 AUDIO_FORMATS = {"audio/wav": "wav", "audio/mp3": "mp3", "audio/flac": "flac", "audio/aac": "aac", "audio/ogg": "ogg"}
 
 
-async def attach(chat: ChatRequest, principal: Principal) -> None:
-    """Changes the request's messages. Raises BadRequest, with the path of the part that cannot be had."""
+async def attach(chat: ChatRequest, principal: Principal, *, kept: bool = False) -> None:
+    """Changes the request's messages. Raises BadRequest, with the path of the part that cannot be had.
+
+    `kept`: those before the last come from a conversation, which goes on without files that were deleted meanwhile.
+    """
     found = list(_parts(chat.body["messages"]))
     if len(found) > MAX_PARTS:
         raise BadRequest(f"More than {MAX_PARTS} parts name buckets.", code="array_above_max_length", param="messages")
@@ -45,6 +49,9 @@ async def attach(chat: ChatRequest, principal: Principal) -> None:
         try:
             made = await (room.file(part, at) if part.get("name") else room.text(part["bucket_id"]))
         except GatewayError as error:
+            if kept and error.status == 404 and parts is not chat.body["messages"][-1].get("content"):
+                parts[index] = GONE
+                continue
             named = bool(part.get("name")) and error.code == "file_not_found"
             error.param = error.param or f"{at}.{'name' if named else 'bucket_id'}"
             raise
