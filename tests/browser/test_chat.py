@@ -371,7 +371,7 @@ def test_markdown_is_shown_as_what_it_means(chatting: Chatting, provider: Script
     # What came in pieces looks as what is read whole.
     assert prose.inner_html() == live
     chatting.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    prose.get_by_role("button", name="Copy").click()
+    prose.locator(".code").get_by_role("button", name="Copy").click()
     chatting.page.get_by_text("Code copied.").wait_for()
     assert chatting.page.evaluate("navigator.clipboard.readText()").startswith("def monthly")
 
