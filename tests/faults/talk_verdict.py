@@ -22,8 +22,8 @@ BOOKED = {
     "done": {"ok"},
     "stopped": {"cancelled", "ok"},
     "error": {"error"},
-    # What was whole at the provider's may have been cut off before it could be kept.
-    "interrupted": {"interrupted", "ok"},
+    # What was over at the provider's may have been cut off before it could be kept.
+    "interrupted": {"interrupted", "ok", "error"},
 }
 
 
