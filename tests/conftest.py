@@ -43,6 +43,14 @@ def pytest_configure() -> None:
     quick.prepare()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what starts the command: such a process has a database of its own, whichever this run has."""
+    for item in items:
+        if "gateway_template" in getattr(item, "fixturenames", ()):
+            item.add_marker("process")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for service in services.KNOWN:
         if item.get_closest_marker(service):
