@@ -161,7 +161,8 @@ def test_chats_leave_as_files_and_come_back_with_a_report(ordering: Ordering) ->
     ordering.open(kept("Herons"))
     assert "An **answer** about Herons." in ordering.saved("Save as Markdown")
     whole = ordering.saved("Save as JSON")
-    page.evaluate("window.print = () => (window.printed = true)")
+    page.evaluate("void (window.print = () => (window.printed = true))")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
     ordering.menu("Print or PDF")
     page.locator("#sheet .prose strong", has_text="answer").wait_for(state="attached")
     for _ in range(50):
@@ -169,11 +170,15 @@ def test_chats_leave_as_files_and_come_back_with_a_report(ordering: Ordering) ->
             break
         page.wait_for_timeout(100)
     assert page.evaluate("window.printed")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
     page.emulate_media(media="print")
     ordering.picture("order-print")
     assert page.locator("#sheet").is_visible()
     assert not page.locator("#app").is_visible()
     page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#sheet").count() == 0
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     Conversation.objects.all().delete()
     ordering.go("/chat/")
     ordering.command("Import and export")

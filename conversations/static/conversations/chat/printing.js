@@ -38,12 +38,18 @@ export async function print(chat) {
   document.getElementById("sheet")?.remove();
   document.body.append(sheet);
   const title = document.title;
+  const root = document.documentElement.dataset;
+  const theme = root.theme;
   document.title = chat.title || title;
   store.toast.value = null;
   await settled(sheet);
+  // Paper is white, whatever the screen is.
+  root.theme = "light";
   addEventListener("afterprint", () => {
     sheet.remove();
     document.title = title;
+    if (theme) root.theme = theme;
+    else delete root.theme;
   }, { once: true });
   window.print();
 }

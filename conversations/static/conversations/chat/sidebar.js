@@ -192,7 +192,10 @@ export async function remove(chat) {
 }
 
 /** @param {any} chat */
-export function rename(chat) {
+export async function rename(chat) {
+  if (!store.chats.value.some((other) => other.id === chat.id)) {
+    await store.show(chat.archived ? { archived: "true" } : {});
+  }
   if (!isWide()) store.drawer.value = true;
   renaming.value = chat.id;
 }
