@@ -172,10 +172,11 @@ def lost(told: Told, kept: str, spans: Sequence[Span]) -> tuple[str, float] | No
     if told.state != "interrupted" or not told.times:
         return None
     last = told.times[-1][0]
-    deaths = sorted((span.start, span.name) for span in spans if span.name in DYING and span.start > last - 0.7)
+    # Through Redis words may come to a viewer some time after who made them died.
+    deaths = [(abs(span.start - last), span.start, span.name) for span in spans if span.name in DYING]
     if not deaths:
         return None
-    at, name = deaths[0]
+    _, at, name = min(deaths)
     return name, max(0.0, at - late[0]) if late else 0.0
 
 
