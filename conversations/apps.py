@@ -11,6 +11,7 @@ class ConversationsConfig(AppConfig):
 
     def ready(self) -> None:
         from conversations.generation.turns import open_turn
+        from conversations.live import changes
         from conversations.retention import purge_conversations
         from conversations.search import install
         from conversations.shares.store import purge_expired, revoke_named
@@ -23,3 +24,4 @@ class ConversationsConfig(AppConfig):
         purges["expired shares"] = purge_expired
         deleted_alike.append(revoke_named)
         contexts.open_turn = open_turn
+        changes.connect()

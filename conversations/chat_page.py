@@ -52,6 +52,7 @@ FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-co
 TALK = ("turns", "windows")
 LATER = (
     *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math", "shown", "csv"),
+    "live",
     *("cites", "sources", "speech", "spoken", "sse", "upload", "viewer", "voice"),
     *("models", "settings", "sharing", "transfer", "memory", "organise", "printing", "compare", "branches"),
 )

@@ -11,6 +11,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from conversations import tree
+from conversations.live import changes
 from conversations.models import Conversation
 from gateway.errors import BadRequest
 
@@ -57,6 +58,7 @@ def _save(rows: Sequence[Conversation], *fields: str) -> None:
     for row in rows:
         row.version += 1
     Conversation.objects.bulk_update(rows, [*fields, "version"])
+    changes.all_moved((row.owner_id, row.pk) for row in rows)
 
 
 def _binned(rows: Sequence[Conversation]) -> None:
@@ -142,4 +144,7 @@ def empty_bin(owner_id: int) -> int:
 def rename_folder(owner_id: int, name: str, to: str) -> int:
     """Moves all of a folder's conversations; to no folder where `to` is empty. How many there were."""
     rows = Conversation.objects.filter(owner_id=owner_id, folder=name)
-    return rows.update(folder=to, version=F("version") + 1)
+    moved = list(rows.values_list("owner_id", "pk"))
+    count = rows.update(folder=to, version=F("version") + 1)
+    changes.all_moved(moved)
+    return count

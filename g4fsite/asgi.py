@@ -10,7 +10,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "g4fsite.settings")
 django_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - after Django is set up
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
 from conversations.generation.urls import streamed_urlpatterns as conversations_streamed  # noqa: E402 - after Django is set up
@@ -42,7 +41,7 @@ application = Edge(
                     re_path(r"", django_application),  # type: ignore[arg-type]
                 ]
             ),
-            "websocket": AllowedHostsOriginValidator(websocket_application),
+            "websocket": websocket_application,
             "lifespan": lifespan,
         }
     ),

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 
+from g4fsite.draining import draining
 from g4fsite.runtime import runtime
 from gateway.errors import BadRequest, GatewayError, ServerStopping, Unavailable
 from gateway.snapshot import store
@@ -156,7 +157,7 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await (self._open if scope["type"] == "websocket" else self._app)(scope, receive, send)
             return
         request_id = new_request_id()
         connection: Connection | None = scope.get("g4f.connection")
@@ -201,6 +202,26 @@ class Edge:
             self._under_way -= 1
             # Else the two would keep each other until the collector comes.
             scope.pop("g4f.edge", None)
+
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A websocket, or an answer in its place: it is refused before it is open."""
+        scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if b"_" not in name]}
+        scope["g4f.request_id"] = request_id = new_request_id()
+        try:
+            if not runtime.started:
+                await runtime.ensure_started()
+            if draining.closing:
+                raise ServerStopping
+            self._check_headers(scope)
+            if not store.current.has_users:
+                raise Unavailable("This server has no user yet.", code="setup_required", should_retry=False)
+            await self._app(scope, receive, send)
+        except GatewayError as error:
+            error.named(request_id)
+            headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+            headers += [(b"cache-control", b"no-store"), *error_headers(error)]
+            await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+            await send({"type": "websocket.http.response.body", "body": error_bytes(error)})
 
     def _check(self, scope: Scope, body: Body) -> None:
         path = scope["path"]

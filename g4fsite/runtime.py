@@ -15,6 +15,7 @@ from django.db import connection
 
 from conversations.generation.keeper import keeper as answers_keeper
 from conversations.generation.running import running
+from conversations.live.hub import hub
 from g4fsite.draining import draining
 from g4fsite.health import known_migrations
 from gateway import idempotency
@@ -104,6 +105,7 @@ class Runtime:
         """Costs nothing once started. Raises CannotStart."""
         if not self.started:
             await sync_to_async(self._start_once, thread_sensitive=False)()
+            hub.open()
 
     def _start_once(self) -> None:
         with self._lock:
@@ -117,6 +119,7 @@ class Runtime:
         self.started = False
         await running.close()
         await background.close()
+        await hub.close()
         await idempotency.close()
         await upstream.close()
         await limiter.close()

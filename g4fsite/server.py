@@ -23,7 +23,9 @@ from django.conf import settings
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.supervisors import ChangeReload
+from websockets.exceptions import InvalidState
 
 from g4fsite.cycle import Cycle
 from g4fsite.draining import draining
@@ -38,6 +40,10 @@ READER_SECONDS = 60.0
 # Numbers, because CPython 3.11 looks for bytes in bytes by way of an exception.
 UNDERSCORE, QUESTION, HASH = b"_?#"
 MAX_HEAD_BYTES = 64 * 1024
+# Clients of websockets ask for little, and answer a ping within so many seconds.
+MAX_FRAME_BYTES = 64 * 1024
+PING_SECONDS = 20.0
+WEBSOCKETS = (b"/ws", b"/ws/")
 # What deploy/g4fsite.service asks for, too: MAX_REQUESTS with two connections each, and as much again.
 OPEN_FILES = 65_536
 
@@ -96,6 +102,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._declined_at is not None:
             self._go_on(data[self._declined_at :])
         # Between two requests, and after an answer that came before the body's end, bytes must become a request soon.
+        if self._upgraded:
+            return
         if self._header_timer is None and (self._in_head or self.cycle is None or self.cycle.response_complete):
             self._arm()
 
@@ -111,6 +119,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         data = b"\r\n".join([*lines, b"", rest])
         self._piece_bytes = len(data)
         super().data_received(data)
+
+    def _should_upgrade(self) -> bool:
+        """There alone; elsewhere the wish is declined."""
+        return super()._should_upgrade() and _split_url(self.url)[0] in WEBSOCKETS
 
     def _unsupported_upgrade_warning(self) -> None:
         """Called where the parser has stopped; nothing is wrong with a client that asks."""
@@ -325,6 +337,23 @@ class DeadlineProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's, which waits for slow readers, told more than once that the server stops."""
+
+    _ending = False
+
+    def shutdown(self) -> None:
+        if self._ending:
+            self.transport.close()
+            return
+        self._ending = True
+        try:
+            super().shutdown()
+        except InvalidState:
+            # The other side has just closed it.
+            self.transport.close()
+
+
 def _expects(name: bytes, value: bytes) -> bool:
     return name == b"expect" and value.lower() == b"100-continue"
 
@@ -352,7 +381,11 @@ def config(*, workers: int = 1, reload: bool = False, ssl_keyfile: str = "", ssl
         "g4fsite.asgi:application",
         loop="uvloop",
         http=DeadlineProtocol,
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        ws_per_message_deflate=False,
         lifespan="on",
         workers=workers,
         reload=reload,

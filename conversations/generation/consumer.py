@@ -213,11 +213,11 @@ async def follow(
     assert owner is not None
     find = partial(rows.find, owner, conversation, message)
     told = after
-    with _watching(generation):
+    with watching(generation):
         try:
             with exchange.watched() as watch, _entered(Live(principal, watch.loop, watch.cut, False)):
                 exchange.expect_stream(headers)
-                async with aclosing(_events(generation, after, find)) as events:
+                async with aclosing(events_after(generation, after, find)) as events:
                     async for number, data in events:
                         await exchange.write(data)
                         told = number
@@ -229,7 +229,7 @@ async def follow(
 
 
 @contextmanager
-def _watching(generation: UUID) -> Iterator[None]:
+def watching(generation: UUID) -> Iterator[None]:
     """An answer that nobody watches ends after a while."""
     runner = running.runner(generation)
     if runner is not None:
@@ -254,7 +254,7 @@ def _entered(live: Live) -> Iterator[None]:
 Find = Callable[[], Generation]
 
 
-async def _events(generation: UUID, after: int, find: Find) -> AsyncGenerator[tuple[int, bytes], None]:
+async def events_after(generation: UUID, after: int, find: Find) -> AsyncGenerator[tuple[int, bytes], None]:
     """From this process' log, else from the one that the workers share, else from the database."""
     told = after
     log = running.log(generation)

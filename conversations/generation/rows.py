@@ -6,7 +6,7 @@ Every function here waits for the database: call it from a thread. Leases are by
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from django.utils import timezone
 from conversations import tree
 from conversations.generation.ask import Ask
 from conversations.generation.placing import BROKEN_OFF, placed
+from conversations.live import changes
 from conversations.models import Conversation, Generation, Message
 from conversations.models.conversations import NAME_CHARS, RUNNING, State
 from conversations.quota import check_room, lock_owner
@@ -133,6 +134,7 @@ def _begun(owner: int, ask: Ask, attachments: list[dict[str, Any]], worker: str,
         )  # fmt: skip
         Generation.objects.filter(pk=generation.pk).update(lease_until=Now() + LEASE)
         Conversation.objects.filter(pk=current.pk).update(**_settings(current, ask))
+        changes.answering(owner, current.pk, answer.pk, leaf)
     begun = Begun(generation.pk, answer.pk, current.pk, leaf, True, sent)
     begun.title, begun.temporary = current.title, current.temporary
     begun.state, begun.made, begun.first = {**current.state, **ask.state}, made, first
@@ -241,7 +243,7 @@ def end(generation: uuid.UUID, message: uuid.UUID, worker: str, outcome: Outcome
             finish_reason=outcome.finish_reason[:50], error=tree.storable(outcome.error), state=outcome.state,
             citations=tree.storable(outcome.citations), updated_at=timezone.now(),
         )  # fmt: skip
-        _touched(Message.objects.filter(pk=message).values_list("conversation_id", flat=True))
+        _ended(message, outcome.state)
     return True
 
 
@@ -256,14 +258,19 @@ def undo(begun: Begun, worker: str) -> list[dict[str, Any]]:
         rows = Message.objects.filter(conversation=conversation, pk__in=[first, begun.parent, begun.message])
         gone = [item for row in rows if row.pk == first or begun.first for item in row.attachments]
         tree.delete_branch(conversation, first)
+        changes.answered(conversation.owner_id, conversation.pk, begun.message, State.ERROR)
         if begun.made and not conversation.messages.exists():
             conversation.delete()
     return gone
 
 
-def _touched(conversations: Iterable[uuid.UUID]) -> None:
-    """An answer of theirs has ended: lists show them first, and whoever has seen an older version must look again."""
-    Conversation.objects.filter(pk__in=list(conversations)).update(version=F("version") + 1, updated_at=timezone.now())
+def _ended(message: uuid.UUID, state: str) -> None:
+    """An answer is over: lists show its conversation first, and whoever has seen an older version must look again."""
+    for owner, conversation in Message.objects.filter(pk=message).values_list("owner_id", "conversation_id"):
+        rows = Conversation.objects.filter(pk=conversation)
+        rows.update(version=F("version") + 1, updated_at=timezone.now())
+        changes.answered(owner, conversation, message, state)
+        changes.moved(owner, conversation)
 
 
 def save(progress: Sequence[Progress], worker: str) -> None:
@@ -308,7 +315,7 @@ def _reaped(left: QuerySet[Generation]) -> list[uuid.UUID]:
             if left.filter(pk=generation).update(**ends):
                 rows = Message.objects.filter(pk=message, state__in=RUNNING)
                 rows.update(state=State.INTERRUPTED, finish_reason=State.INTERRUPTED, updated_at=timezone.now())
-                _touched(Message.objects.filter(pk=message).values_list("conversation_id", flat=True))
+                _ended(message, State.INTERRUPTED)
                 reaped.append(generation)
     return reaped
 
@@ -346,7 +353,11 @@ def request_stop(owner: int, conversation: uuid.UUID, message: uuid.UUID | None)
 def set_title(conversation: uuid.UUID, before: str, title: str) -> bool:
     """Gives a conversation a better title than its first words, unless somebody gave it one meanwhile."""
     rows = Conversation.objects.filter(pk=conversation, title=before)
-    return bool(rows.update(title=tree.storable(title), version=F("version") + 1))
+    owners = list(rows.values_list("owner_id", "pk"))
+    changed = bool(rows.update(title=tree.storable(title), version=F("version") + 1))
+    if changed:
+        changes.all_moved(owners)
+    return changed
 
 
 def snapshot(generation: Generation) -> dict[str, Any]:

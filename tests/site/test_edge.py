@@ -437,14 +437,6 @@ def test_the_version_is_public(demo: LiveGateway) -> None:
     assert demo.http.get("/version").json()["version"].count(".") == 2
 
 
-def test_a_websocket_is_refused_cleanly(demo: LiveGateway) -> None:
-    lines = ("GET /ws/ HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade")
-    assert raw(demo, *lines, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")[0] in (
-        400,
-        404,
-    )
-
-
 def test_the_schema_and_its_page(demo: LiveGateway) -> None:
     schema = demo.http.get("/schema/", headers=demo.auth()).json()
     assert schema["openapi"].startswith("3.1")

@@ -203,5 +203,6 @@ render(html`<${App} />`, root);
 arrive();
 store.refreshList();
 store.loadModels();
+import("./live.js").then((live) => live.start(look)).catch(store.complain);
 
 export { nextTheme, openChat };

@@ -144,7 +144,7 @@ function Row({ chat }) {
   if (store.selected.value) return html`<${Choice} chat=${chat} />`;
   if (renaming.value === chat.id) return html`<li><${Rename} chat=${chat} /></li>`;
   const current = thread.chat.value?.id === chat.id;
-  const answering = thread.streams.value.has(chat.id);
+  const answering = thread.streams.value.has(chat.id) || store.answering.value.has(chat.id);
   const isFresh = thread.fresh.value.has(chat.id);
   const press = (/** @type {MouseEvent} */ event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;

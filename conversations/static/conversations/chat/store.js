@@ -19,6 +19,8 @@ export const names = signal(/** @type {{folders: {name: string, count: number}[]
 export const selected = signal(/** @type {Set<string> | null} */ (null));
 /** What is asked in the dialog of folders and tags: {kind, ids, tags}. */
 export const organising = signal(/** @type {any} */ (null));
+/** Chats in which the server is answering somebody, here or elsewhere. @type {import("@preact/signals").Signal<Set<string>>} */
+export const answering = signal(new Set());
 /** @type {import("@preact/signals").Signal<import("./words.js").Model[] | null>} */
 export const models = signal(null);
 /** The model for the next message: {id, provider}. */
