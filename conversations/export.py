@@ -101,12 +101,14 @@ def _said(message: Message) -> str:
     if len(FENCE.findall(text)) % 2:
         text += "\n```"
     parts.append(f"\n{text}\n" if text else "")
-    parts += [f"\n- {_name_of(item)}\n" for item in message.attachments]
+    inside = [part for part in message.content if isinstance(part, dict) and "bucket_id" in part]
+    parts += [f"\n- {_name_of(item)}\n" for item in (*inside, *message.attachments)]
     return "".join(parts)
 
 
 def _name_of(attachment: dict[str, Any]) -> str:
-    name = attachment.get("name") or attachment.get("file_id") or attachment.get("bucket_id") or "attachment"
+    found = (attachment.get(key) for key in ("label", "name", "file_id", "bucket_id"))
+    name = next(filter(None, found), "attachment")
     return " ".join(str(name).split())
 
 

@@ -122,7 +122,7 @@ def _part(part: Any) -> Any:
             return {"type": "text", "text": text}
         case {"image_url": {"url": str() as url}}:
             return {"type": "image_url", "image_url": {"url": url}}
-        case {"name": str() as name} | {"file": {"filename": str() as name}}:
+        case {"label": str() as name} | {"name": str() as name} | {"file": {"filename": str() as name}}:
             return {"name": name[:MAX_WORD]}
     return None
 

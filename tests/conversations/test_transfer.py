@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from conversations import export, tree
 from conversations.imports import chatgpt as chatgpt_export
 from conversations.imports import reading, writing
 from conversations.imports.said import SaidMessage
 from conversations.models import Conversation, Message
 from media.store import keep
+from tests import people
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -474,3 +476,12 @@ def test_a_string_of_any_kind_is_one_token() -> None:
     text = rb'[{"a": "x\"}{[", "b": "\\"}, {"c": "\\\"]"}]'
     with reading.documents(text) as found:
         assert list(found) == [{"a": 'x"}{[', "b": "\\"}, {"c": '\\"]'}]
+
+
+def test_files_in_a_message_are_named_and_no_more() -> None:
+    row = tree.create_conversation(people.alice(), title="Files")
+    part = {"bucket_id": "chat-1", "label": "notes.txt", "kind": "file", "size": 16}
+    tree.append(row, tree.SHOWN, "user", [part, {"type": "text", "text": "What swims?"}])
+    text = b"".join(export.as_markdown(row)).decode()
+    assert "What swims?\n\n- notes.txt\n" in text
+    assert "chat-1" not in text
