@@ -51,7 +51,7 @@ HIGHLIGHT = f"{VENDOR}/highlightjs-cdn-assets-11.12.0"
 FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-core")
 TALK = ("turns", "windows")
 LATER = (
-    *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math", "shown", "csv"),
+    *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math", "shown", "csv", "notify"),
     "live",
     *("cites", "sources", "speech", "spoken", "sse", "upload", "viewer", "voice"),
     *("models", "settings", "sharing", "transfer", "memory", "organise", "printing", "compare", "branches"),

@@ -215,12 +215,31 @@ export function nextTheme() {
   store.said.value = `Appearance: ${themeName()}`;
 }
 
+const contrast = signal(document.documentElement.dataset.contrast === "more");
+
+/** More contrast than the theme has, also where the system does not ask for it. */
+function toggleContrast() {
+  contrast.value = !contrast.value;
+  if (contrast.value) document.documentElement.dataset.contrast = "more";
+  else delete document.documentElement.dataset.contrast;
+  try {
+    localStorage.setItem("contrast", contrast.value ? "more" : "");
+  } catch {
+    // For this page only, then.
+  }
+}
+
+/** Asked for by a press, as browsers want it. */
+const notifying = () => import("./notify.js").then((module) => module.toggle()).catch(store.complain);
+
 const themeName = () => ({ auto: "System", light: "Light", dark: "Dark" })[theme.value] ?? "System";
 
 function Me() {
   const { user, urls } = page;
   const options = (/** @type {Event} */ event) => openMenu(event, "Account", [
     { icon: "contrast", label: "Appearance", hint: themeName(), act: nextTheme },
+    { icon: "eye", label: "High contrast", hint: contrast.value ? "On" : "Off", act: toggleContrast },
+    { icon: "info", label: "Notify me of answers", hint: store.remembered("notify") ? "On" : "Off", act: notifying },
     { icon: "memory", label: "Memory", act: () => (store.dialog.value = "memory") },
     { icon: "share", label: "Shared links", act: () => (store.dialog.value = "shares") },
     { icon: "download", label: "Import and export", act: () => (store.dialog.value = "transfer") },

@@ -344,6 +344,7 @@ async function ended(stream, answer) {
     else if (chat.value?.id === stream.chat) show({ ...whole, messages: timed(whole.messages, stream) });
     else fresh.value = new Set([...fresh.value, stream.chat]);
     store.listed(whole);
+    if (document.hidden && store.remembered("notify")) import("./notify.js").then((module) => module.tellOf(whole)).catch(() => {});
   } catch (error) {
     if (chat.value?.id === stream.chat) {
       problem.value = {
