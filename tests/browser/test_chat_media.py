@@ -199,7 +199,7 @@ def test_voices_are_heard_and_speak(chatting: Chatting, provider: ScriptedProvid
     assert file.get_payload(decode=True)[:4] == b"\x1a\x45\xdf\xa3"
     provider.on("ear", error(400, "Too quiet."))
     page.get_by_role("button", name="Dictate").click()
-    page.get_by_text("Listening").wait_for()
+    page.get_by_text("0:02").wait_for()
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("Too quiet.")
     page.get_by_role("button", name="Close").click()

@@ -93,7 +93,9 @@ export function Dictation({ insert, close }) {
     if (!recording || abort.signal.aborted) return;
     setState("writing");
     try {
-      const text = await written(await recording.finished(), abort.signal);
+      const file = await recording.finished();
+      if (!file.size) throw new Error("Nothing was recorded.");
+      const text = await written(file, abort.signal);
       if (abort.signal.aborted) return;
       if (!text) throw new Error("Nothing was understood.");
       insert(text);
