@@ -146,8 +146,8 @@ function OpenDialog() {
   const [parts, setParts] = useState(/** @type {any} */ ({}));
   useEffect(() => {
     if (!name || parts[name]) return;
-    if (name in RARE && name !== "find") dress();
-    (RARE[name] ?? common)().then((found) => setParts((/** @type {any} */ known) => ({ ...known, ...found.dialogs }))).catch(store.complain);
+    const styled = name in RARE && name !== "find" ? dress() : null;
+    Promise.all([(RARE[name] ?? common)(), styled]).then(([found]) => setParts((/** @type {any} */ known) => ({ ...known, ...found.dialogs }))).catch(store.complain);
   }, [name]);
   const Shown = name && parts[name];
   return Shown ? html`<${Shown} key=${name} close=${() => (store.dialog.value = "")} />` : null;

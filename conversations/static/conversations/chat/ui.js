@@ -147,13 +147,17 @@ export async function copy(text, what) {
   }
 }
 
-/** The styles of what is rare, once. */
+/** The styles of what is rare, once; nothing of it is shown before they are there. */
 export function dress() {
-  if (document.getElementById("rare")) return;
-  const link = document.createElement("link");
-  Object.assign(link, { id: "rare", rel: "stylesheet", href: page.urls.rare });
-  document.head.append(link);
+  dressed ??= new Promise((resolve) => {
+    const link = document.createElement("link");
+    Object.assign(link, { rel: "stylesheet", href: page.urls.rare, onload: resolve, onerror: resolve });
+    document.head.append(link);
+  });
+  return dressed;
 }
+/** @type {Promise<any> | undefined} */
+let dressed;
 
 /** Wide enough for a keyboard to be there. */
 export const isWide = () => matchMedia("(min-width: 64rem)").matches;
