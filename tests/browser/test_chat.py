@@ -263,6 +263,9 @@ def test_what_one_user_says_another_does_not_see(
 
 
 def test_a_chat_that_went_on_in_another_tab_loses_nothing(chatting: Chatting) -> None:
+    # Without news of the other one.
+    chatting.page.context.route_web_socket("**/ws/", lambda socket: socket.close(code=4000))
+    chatting.page.reload()
     chatting.ask("First")
     chatting.page.get_by_role("button", name="Answer again").wait_for()
     other = chatting.context.new_page()

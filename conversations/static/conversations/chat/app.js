@@ -201,8 +201,8 @@ const root = /** @type {HTMLElement} */ (document.getElementById("app"));
 root.replaceChildren();
 render(html`<${App} />`, root);
 arrive();
-store.refreshList();
-store.loadModels();
-import("./live.js").then((live) => live.start(look)).catch(store.complain);
+// News are heard once the page has what it shows first.
+const hear = () => import("./live.js").then((live) => live.start(look)).catch(store.complain);
+Promise.all([store.refreshList(), store.loadModels()]).then(() => setTimeout(hear, 1000));
 
 export { nextTheme, openChat };

@@ -62,7 +62,7 @@ const TOLD = {
   hello() {
     wait = 1000;
     // What was told meanwhile was not heard.
-    if (known) look();
+    look();
     known = true;
   },
   resync: () => look(),
