@@ -34,6 +34,17 @@ export function ngettext(one, many, count, values = {}) {
   return filled(forms[Math.min(form(count), forms.length - 1)], { count: count.toLocaleString(region), ...values });
 }
 
+/**
+ * A translated text with elements in the places of some `{name}`, as children for htm.
+ * @param {string} text what `_` or `ngettext` gave
+ * @param {Record<string, any>} nodes
+ * @returns {any[]}
+ */
+export function parts(text, nodes) {
+  // Every second piece is a name.
+  return text.split(/\{(\w+)\}/).map((piece, at) => (at % 2 ? nodes[piece] ?? `{${piece}}` : piece));
+}
+
 /** Which of gettext's plural forms, in the languages that there are. @param {number} count */
 function form(count) {
   if (language.startsWith("zh")) return 0;
