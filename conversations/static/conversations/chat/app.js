@@ -6,6 +6,7 @@ import { useEffect, useState } from "preact/hooks";
 import { page } from "./api.js";
 import { Viewer } from "./attachments.js";
 import { Composer } from "./composer.js";
+import { _, ngettext, parts as placed } from "./i18n.js";
 import { Sidebar, chatMenu, newChat, nextTheme, openChat, toggleSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -15,7 +16,7 @@ import { cost, tokens } from "./words.js";
 function App() {
   const open = store.sidebar.value ? "app" : "app bare";
   return html`
-    <a class="skip" href="#message" onClick=${skip}>Go to the message box</a>
+    <a class="skip" href="#message" onClick=${skip}>${_("Go to the message box")}</a>
     <div class=${open}>
       <${Sidebar} />
       <main class="main">
@@ -35,41 +36,41 @@ function skip(event) {
 
 function Bar() {
   const chat = thread.chat.value;
-  const title = chat?.title || "New chat";
+  const title = chat?.title || _("New chat");
   document.title = `${title} · g4fsite`;
   const spent = [cost(chat?.totals?.cost), tokens(chat?.totals)].filter(Boolean).join(" · ");
   const options = (/** @type {Event} */ event) => chatMenu(event, chat);
   const passing = chat ? chat.temporary : thread.temporary.value;
   return html`<header class="bar">
-    <${Tap} icon="menu" label="Show chats" aria-controls="side" aria-expanded=${store.drawer.value} onClick=${toggleSidebar} />
+    <${Tap} icon="menu" label=${_("Show chats")} aria-controls="side" aria-expanded=${store.drawer.value} onClick=${toggleSidebar} />
     <h1 class="cut">${title}</h1>
-    ${spent && html`<span class="sum" title="All answers of this chat, in every version">${spent}</span>`}
-    ${passing && html`<span class="tagl" title="In no list, and deleted a day after it was last used">Temporary</span>`}
+    ${spent && html`<span class="sum" title=${_("All answers of this chat, in every version")}>${spent}</span>`}
+    ${passing && html`<span class="tagl" title=${_("In no list, and deleted a day after it was last used")}>${_("Temporary")}</span>`}
     <span class="push"></span>
-    ${!chat && !thread.messages.value.length && html`<${Tap} icon="temp" label="Temporary chat" aria-pressed=${thread.temporary.value}
+    ${!chat && !thread.messages.value.length && html`<${Tap} icon="temp" label=${_("Temporary chat")} aria-pressed=${thread.temporary.value}
       onClick=${() => (thread.temporary.value = !thread.temporary.value)} />`}
-    ${chat && !chat.deleted_at && thread.messages.value.length > 0 && html`<${Tap} icon="share" label="Share this chat" aria-haspopup="dialog" onClick=${() => (store.dialog.value = "share")} />`}
-    <${Tap} icon="write" label="New chat" keys="Control+Shift+O" onClick=${newChat} />
-    ${chat && html`<${Tap} icon="more" label="Options of this chat" aria-haspopup="menu" onClick=${options} />`}
+    ${chat && !chat.deleted_at && thread.messages.value.length > 0 && html`<${Tap} icon="share" label=${_("Share this chat")} aria-haspopup="dialog" onClick=${() => (store.dialog.value = "share")} />`}
+    <${Tap} icon="write" label=${_("New chat")} keys="Control+Shift+O" onClick=${newChat} />
+    ${chat && html`<${Tap} icon="more" label=${_("Options of this chat")} aria-haspopup="menu" onClick=${options} />`}
   </header>`;
 }
 
 function Banner() {
   if (store.signedOut.value) {
     const back = `${page.urls.login}?next=${encodeURIComponent(location.pathname)}`;
-    return html`<p class="banner" role="alert"><${Icon} name="alert" /><span>You were signed out. <a href=${back}>Sign in again</a>; your draft stays.</span></p>`;
+    return html`<p class="banner" role="alert"><${Icon} name="alert" /><span>${placed(_("You were signed out. {link}; your draft stays."), { link: html`<a href=${back}>${_("Sign in again")}</a>` })}</span></p>`;
   }
   if (store.online.value && thread.chat.value?.deleted_at) {
-    return html`<p class="banner" role="status"><${Icon} name="trash" /><span>This chat is in the bin. Its options restore it.</span></p>`;
+    return html`<p class="banner" role="status"><${Icon} name="trash" /><span>${_("This chat is in the bin. Its options restore it.")}</span></p>`;
   }
   if (store.online.value) return null;
-  return html`<p class="banner" role="status"><${Icon} name="offline" /><span><strong>You’re offline.</strong> You can read and write; what you write stays in the box until you’re back.</span></p>`;
+  return html`<p class="banner" role="status"><${Icon} name="offline" /><span><strong>${_("You’re offline.")}</strong> ${_("You can read and write; what you write stays in the box until you’re back.")}</span></p>`;
 }
 
 function Middle() {
   if (thread.phase.value === "missing") {
-    return html`<div class="first"><div><h2>This chat is not here.</h2><p>It was deleted, or it is somebody else’s.</p>
-      <p><button type="button" class="btn line" onClick=${newChat}>New chat</button></p></div></div>`;
+    return html`<div class="first"><div><h2>${_("This chat is not here.")}</h2><p>${_("It was deleted, or it is somebody else’s.")}</p>
+      <p><button type="button" class="btn line" onClick=${newChat}>${_("New chat")}</button></p></div></div>`;
   }
   if (thread.phase.value === "loading") return html`<${Slow} />`;
   const empty = !thread.chat.value && !thread.messages.value.length;
@@ -94,28 +95,28 @@ function Slow() {
     const timer = setTimeout(() => setLate(true), 300);
     return () => clearTimeout(timer);
   }, []);
-  return late && html`<p class="waits alone" role="status"><span class="lamp"></span>Reading the chat</p>`;
+  return late && html`<p class="waits alone" role="status"><span class="lamp"></span>${_("Reading the chat")}</p>`;
 }
 
 function First() {
   const count = store.models.value?.length;
   if (count === undefined) return html`<div class="first"></div>`;
   if (!count) {
-    return html`<div class="first"><div><h2>No model is connected yet.</h2>
-      <p>${page.urls.admin ? html`<a href=${page.urls.provider}>Add a provider</a>: it takes a minute.` : "Your administrator can add one."}</p></div></div>`;
+    return html`<div class="first"><div><h2>${_("No model is connected yet.")}</h2>
+      <p>${page.urls.admin ? placed(_("{link}: it takes a minute."), { link: html`<a href=${page.urls.provider}>${_("Add a provider")}</a>` }) : _("Your administrator can add one.")}</p></div></div>`;
   }
-  const passing = thread.temporary.value && html`<p><strong>Temporary chat.</strong> It is in no list and no search, and is deleted a day after it was last used.</p>`;
-  const hello = store.chats.value.length ? "What is it about?" : `${count === 1 ? "One model is" : `${count} models are`} ready.`;
+  const passing = thread.temporary.value && html`<p><strong>${_("Temporary chat.")}</strong> ${_("It is in no list and no search, and is deleted a day after it was last used.")}</p>`;
+  const hello = store.chats.value.length ? _("What is it about?") : ngettext("One model is ready.", "{count} models are ready.", count);
   return html`<div class="first"><div><h2>${hello}</h2>
-    <p>What you write is kept on this server, and sent only to the provider of the model you pick.</p>${passing}</div>
+    <p>${_("What you write is kept on this server, and sent only to the provider of the model you pick.")}</p>${passing}</div>
     <ul class="starts">${STARTS.map(([icon, name, words]) => html`<li><button type="button" onClick=${() => start(words)}>
       <${Icon} name=${icon} /><span><b>${name}</b><small>${words}</small></span><${Icon} name="right" small /></button></li>`)}</ul></div>`;
 }
 
 const STARTS = [
-  ["edit", "Improve a text", "Make this clearer and a third shorter, and say what you changed:\n\n"],
-  ["code", "Explain some code", "Explain step by step what this code does and where it can fail:\n\n"],
-  ["think", "Weigh a decision", "List what speaks for and against each option, then say which you would take and why:\n\n"],
+  ["edit", _("Improve a text"), `${_("Make this clearer and a third shorter, and say what you changed:")}\n\n`],
+  ["code", _("Explain some code"), `${_("Explain step by step what this code does and where it can fail:")}\n\n`],
+  ["think", _("Weigh a decision"), `${_("List what speaks for and against each option, then say which you would take and why:")}\n\n`],
 ];
 
 /** @param {string} words */

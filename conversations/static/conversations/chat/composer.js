@@ -5,6 +5,7 @@ import { signal, useSignalEffect } from "@preact/signals";
 import { AttachTap, Chips, dragged, isWaiting, pasted, ready, restore, taken } from "./attachments.js";
 import { textOf } from "./answer.js";
 import { page } from "./api.js";
+import { _, ngettext, parts } from "./i18n.js";
 import { contentOf, filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -63,33 +64,33 @@ export function Composer() {
     event.preventDefault();
     go();
   };
-  return html`<form class="dock" aria-label="Message" onSubmit=${submit}>
+  return html`<form class="dock" aria-label=${_("Message")} onSubmit=${submit}>
     <div class=${dragged.value ? "box over" : "box"}>
       <${Chips} />
-      <label class="vh" for="message">Message</label>
+      <label class="vh" for="message">${_("Message")}</label>
       <textarea id="message" rows="1" ref=${field} value=${text.value} enterkeyhint="send" dir="auto"
-        placeholder=${store.wishes.value.draw ? "Describe a picture" : thread.messages.value.length ? "Write the next message" : "Ask something"}
+        placeholder=${store.wishes.value.draw ? _("Describe a picture") : thread.messages.value.length ? _("Write the next message") : _("Ask something")}
         onInput=${(/** @type {any} */ event) => write(event.currentTarget.value)} onKeyDown=${keyed} onPaste=${pasted}></textarea>
       ${dictating ? html`<${Later} from=${voice} name="Dictation" insert=${heard} close=${() => setDictating(false)} />` : html`<div class="tools">
         <${AttachTap} />
-        ${page.can.search && html`<${Tap} icon="web" label="Search the web" aria-pressed=${store.wishes.value.search} onClick=${() => store.wish("search")} />`}
-        ${page.can.draw && html`<${Tap} icon="image" label="Make a picture" aria-pressed=${store.wishes.value.draw} onClick=${() => store.wish("draw")} />`}
-        <${Tap} icon="tune" label="Instructions for this chat" aria-haspopup="dialog"
+        ${page.can.search && html`<${Tap} icon="web" label=${_("Search the web")} aria-pressed=${store.wishes.value.search} onClick=${() => store.wish("search")} />`}
+        ${page.can.draw && html`<${Tap} icon="image" label=${_("Make a picture")} aria-pressed=${store.wishes.value.draw} onClick=${() => store.wish("draw")} />`}
+        <${Tap} icon="tune" label=${_("Instructions for this chat")} aria-haspopup="dialog"
           aria-pressed=${Boolean(thread.chat.value?.system_prompt ?? thread.prompt.value)}
           onClick=${() => (store.dialog.value = "settings")} />
         <span class="push"></span>
-        ${hears && html`<${Tap} icon="mic" label="Dictate" disabled=${offline} onClick=${() => setDictating(true)} />`}
+        ${hears && html`<${Tap} icon="mic" label=${_("Dictate")} disabled=${offline} onClick=${() => setDictating(true)} />`}
         <${Pick} />
         ${running
-          ? html`<button type="button" class="go" key="stop" aria-label="Stop" title="Stop" aria-keyshortcuts="Escape"
+          ? html`<button type="button" class="go" key="stop" aria-label=${_("Stop")} title=${_("Stop")} aria-keyshortcuts="Escape"
               onClick=${thread.stop}><${Icon} name="stop" /></button>`
-          : html`<button type="submit" class="go" key="send" aria-label="Send" title="Send" disabled=${cannot}>
+          : html`<button type="submit" class="go" key="send" aria-label=${_("Send")} title=${_("Send")} disabled=${cannot}>
               <${Icon} name="send" /></button>`}
       </div>`}
     </div>
-    <p class="under"><span class="wide">${offline ? "You’re offline. What you write stays here."
-      : html`<kbd>Enter</kbd> to send, <kbd>Shift</kbd> <kbd>Enter</kbd> for a new line`}</span>
-      <span>Models make mistakes. Check what matters.</span></p>
+    <p class="under"><span class="wide">${offline ? _("You’re offline. What you write stays here.")
+      : parts(_("{enter} to send, {both} for a new line"), { enter: html`<kbd>Enter</kbd>`, both: html`<kbd>Shift</kbd> <kbd>Enter</kbd>` })}</span>
+      <span>${_("Models make mistakes. Check what matters.")}</span></p>
   </form>`;
 }
 
@@ -106,9 +107,9 @@ function Pick() {
   const known = store.models.value?.find((model) => model.id === id && model.provider === provider);
   const label = known?.label || provider;
   return html`<button type="button" class="pick" aria-haspopup="dialog" disabled=${!store.models.value?.length}
-    title="Choose a model" onClick=${() => (store.dialog.value = "models")}>
+    title=${_("Choose a model")} onClick=${() => (store.dialog.value = "models")}>
     ${several ? html`<span class="sym" aria-hidden="true">${several}</span>` : id && html`<span class="sym" aria-hidden="true">${symbol(label && label !== "alias" ? label : id)}</span>`}
-    <span class="cut"><span class="vh">Model: </span>${several ? `${several} models` : id || (store.models.value ? "No model" : "…")}</span>
+    <span class="cut"><span class="vh">${_("Model:")} </span>${several ? ngettext("{count} model", "{count} models", several) : id || (store.models.value ? _("No model") : "…")}</span>
     <${Icon} name="down" small />
   </button>`;
 }

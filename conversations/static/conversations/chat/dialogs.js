@@ -2,6 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ROOT, json } from "./api.js";
+import { _ } from "./i18n.js";
 import { compareModels, newChat, nextTheme, openChat, toggleSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -40,25 +41,25 @@ export function Finder({ label, placeholder, words, setWords, rows, use, row, em
             role="option" id=${`found-${index}`} aria-selected=${index === here} onClick=${() => use(item)}
             onMouseMove=${() => index !== here && setAt(index)}>${row(item)}</div>`)}</div>`
       : html`<div class="opts" role="listbox" id="found" aria-label=${label}></div><p class="none" role="status">${empty}</p>`}
-    <div class="foot" aria-hidden="true"><span><kbd>↑</kbd><kbd>↓</kbd> choose</span><span><kbd>Enter</kbd> ${note}</span><span><kbd>Esc</kbd> close</span>${hints}</div>`;
+    <div class="foot" aria-hidden="true"><span><kbd>↑</kbd><kbd>↓</kbd> ${_("choose")}</span><span><kbd>Enter</kbd> ${note}</span><span><kbd>Esc</kbd> ${_("close")}</span>${hints}</div>`;
 }
 
 const COMMANDS = [
-  { icon: "write", name: "New chat", keys: "Ctrl Shift O", act: newChat },
-  { icon: "tune", name: "Choose a model", act: () => (store.dialog.value = "models") },
-  { icon: "tune", name: "Instructions for this chat", act: () => (store.dialog.value = "settings") },
-  { icon: "compare", name: "Compare models", act: compareModels },
-  { icon: "branch", name: "Branch map", act: () => (store.dialog.value = thread.chat.value ? "branches" : "") },
-  { icon: "share", name: "Share this chat", act: () => (store.dialog.value = thread.chat.value ? "share" : "shares") },
-  { icon: "share", name: "Shared links", act: () => (store.dialog.value = "shares") },
-  { icon: "download", name: "Import and export", act: () => (store.dialog.value = "transfer") },
-  { icon: "memory", name: "Memory", act: () => (store.dialog.value = "memory") },
-  { icon: "archive", name: "Show the archive", act: () => store.show({ archived: "true" }) },
-  { icon: "trash", name: "Show the bin", act: () => store.show({ deleted: "true", archived: "any" }) },
-  { icon: "temp", name: "New temporary chat", act: () => (newChat(), (thread.temporary.value = true)) },
-  { icon: "contrast", name: "Change appearance", act: nextTheme },
-  { icon: "sidebar", name: "Show or hide the sidebar", keys: "Ctrl B", act: toggleSidebar },
-  { icon: "command", name: "Keyboard shortcuts", keys: "?", act: () => (store.dialog.value = "help") },
+  { icon: "write", name: _("New chat"), keys: "Ctrl Shift O", act: newChat },
+  { icon: "tune", name: _("Choose a model"), act: () => (store.dialog.value = "models") },
+  { icon: "tune", name: _("Instructions for this chat"), act: () => (store.dialog.value = "settings") },
+  { icon: "compare", name: _("Compare models"), act: compareModels },
+  { icon: "branch", name: _("Branch map"), act: () => (store.dialog.value = thread.chat.value ? "branches" : "") },
+  { icon: "share", name: _("Share this chat"), act: () => (store.dialog.value = thread.chat.value ? "share" : "shares") },
+  { icon: "share", name: _("Shared links"), act: () => (store.dialog.value = "shares") },
+  { icon: "download", name: _("Import and export"), act: () => (store.dialog.value = "transfer") },
+  { icon: "memory", name: _("Memory"), act: () => (store.dialog.value = "memory") },
+  { icon: "archive", name: _("Show the archive"), act: () => store.show({ archived: "true" }) },
+  { icon: "trash", name: _("Show the bin"), act: () => store.show({ deleted: "true", archived: "any" }) },
+  { icon: "temp", name: _("New temporary chat"), act: () => (newChat(), (thread.temporary.value = true)) },
+  { icon: "contrast", name: _("Change appearance"), act: nextTheme },
+  { icon: "sidebar", name: _("Show or hide the sidebar"), keys: "Ctrl B", act: toggleSidebar },
+  { icon: "command", name: _("Keyboard shortcuts"), keys: "?", act: () => (store.dialog.value = "help") },
 ];
 
 /** @param {{close: () => void}} props */
@@ -72,7 +73,7 @@ function Search({ close }) {
       return undefined;
     }
     let current = true;
-    setState("Searching");
+    setState(_("Searching"));
     const timer = setTimeout(async () => {
       try {
         const found = await json("GET", `${ROOT}/conversations?archived=any&limit=20&q=${encodeURIComponent(words.trim())}`);
@@ -98,27 +99,27 @@ function Search({ close }) {
   const row = (/** @type {any} */ item) => item.act
     ? html`<span class="lead"><${Icon} name=${item.icon} /></span><span><b>${item.name}</b></span><span></span>
         <span class="kbd">${item.keys ?? ""}</span>`
-    : html`<span class="lead"><${Icon} name="right" /></span><span class="cut"><b class="cut">${item.title || "New chat"}</b>
+    : html`<span class="lead"><${Icon} name="right" /></span><span class="cut"><b class="cut">${item.title || _("New chat")}</b>
         ${item.hits?.[0] && html`<small class="cut">${item.hits[0].snippet.map((/** @type {any} */ piece) => (piece.match ? html`<mark>${piece.text}</mark>` : piece.text))}</small>`}</span>
         <span></span><small class="mute">${time(item.updated_at)}</small>`;
-  return html`<${Dialog} label="Search" className="finder" close=${close}>
-    <${Finder} label="Search chats and commands" placeholder="Search chats and commands" words=${words} setWords=${setWords}
-      rows=${[...chats, ...commands]} use=${use} row=${row} note="open" empty=${state || `No messages with “${words.trim()}”.`} /></${Dialog}>`;
+  return html`<${Dialog} label=${_("Search")} className="finder" close=${close}>
+    <${Finder} label=${_("Search chats and commands")} placeholder=${_("Search chats and commands")} words=${words} setWords=${setWords}
+      rows=${[...chats, ...commands]} use=${use} row=${row} note=${_("open")} empty=${state || _("No messages with “{words}”.", { words: words.trim() })} /></${Dialog}>`;
 }
 
 const KEYS = [
-  ["Send", "Enter"], ["New line", "Shift Enter"], ["Stop the answer, or close", "Esc"], ["Search chats and commands", "Ctrl K"],
-  ["Find in this chat", "Ctrl F"],
-  ["New chat", "Ctrl Shift O"], ["Message box", "/"], ["Show or hide the sidebar", "Ctrl B"], ["Favourite, in the choice of a model", "Alt S"], ["This list", "?"],
+  [_("Send"), "Enter"], [_("New line"), "Shift Enter"], [_("Stop the answer, or close"), "Esc"], [_("Search chats and commands"), "Ctrl K"],
+  [_("Find in this chat"), "Ctrl F"],
+  [_("New chat"), "Ctrl Shift O"], [_("Message box"), "/"], [_("Show or hide the sidebar"), "Ctrl B"], [_("Favourite, in the choice of a model"), "Alt S"], [_("This list"), "?"],
 ];
 
 /** @param {{close: () => void}} props */
 function Help({ close }) {
-  return html`<${Dialog} label="Keyboard shortcuts" close=${close}>
-    <h2>Keyboard shortcuts</h2>
+  return html`<${Dialog} label=${_("Keyboard shortcuts")} close=${close}>
+    <h2>${_("Keyboard shortcuts")}</h2>
     <dl class="keys">${KEYS.map(([name, keys]) => html`<div><dt>${name}</dt><dd>${keys.split(" ").map((one) => html`<kbd class="kbd">${one}</kbd> `)}</dd></div>`)}</dl>
-    <p class="mute">On a Mac, Cmd works like Ctrl. Single keys work outside text fields.</p>
-    <footer><button type="button" class="btn line" data-first onClick=${close}>Close</button></footer></${Dialog}>`;
+    <p class="mute">${_("On a Mac, Cmd works like Ctrl. Single keys work outside text fields.")}</p>
+    <footer><button type="button" class="btn line" data-first onClick=${close}>${_("Close")}</button></footer></${Dialog}>`;
 }
 
 /** @type {Record<string, any>} */

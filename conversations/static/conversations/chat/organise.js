@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { ROOT, json } from "./api.js";
 import { Finder } from "./dialogs.js";
+import { _, ngettext } from "./i18n.js";
 import { newChat, openChat, remove, rename } from "./sidebar.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -14,29 +15,29 @@ const isOpen = (/** @type {any} */ chat) => thread.chat.value?.id === chat.id;
 
 /** @param {HTMLElement} anchor @param {any} chat */
 export function chatMenu(anchor, chat) {
-  show(anchor, isOpen(chat) ? "Options of this chat" : `Options of ${chat.title || "New chat"}`, chat.deleted_at ? binned(chat) : kept(chat));
+  show(anchor, isOpen(chat) ? _("Options of this chat") : _("Options of {title}", { title: chat.title || _("New chat") }), chat.deleted_at ? binned(chat) : kept(chat));
 }
 
 /** @param {HTMLElement} anchor @param {any} message */
 export function answerMenu(anchor, message) {
   const another = () => {
-    store.picking.value = { label: "Answer with another model", use: (model) => thread.regenerate(message, model) };
+    store.picking.value = { label: _("Answer with another model"), use: (model) => thread.regenerate(message, model) };
     store.dialog.value = "models";
   };
-  show(anchor, "Options of this answer", [
-    { icon: "again", label: "Answer with another model", act: another },
-    { icon: "compare", label: "Compare with other models", act: () => {
+  show(anchor, _("Options of this answer"), [
+    { icon: "again", label: _("Answer with another model"), act: another },
+    { icon: "compare", label: _("Compare with other models"), act: () => {
       store.picking.value = {
-        label: "Compare with other models", many: true, least: 1,
+        label: _("Compare with other models"), many: true, least: 1,
         use: (models) => import("./compare.js").then(({ against }) => against(message, models)).catch(store.complain),
       };
       store.dialog.value = "models";
     } },
     ...(message.siblings.length > 1 ? [{
-      icon: "compare", label: "Versions side by side", act: () => import("./compare.js").then(({ versions }) => versions(message)).catch(store.complain),
+      icon: "compare", label: _("Versions side by side"), act: () => import("./compare.js").then(({ versions }) => versions(message)).catch(store.complain),
     }] : []),
-    { icon: "branch", label: "Branch map", act: open("branches") },
-    { icon: "share", label: "Share up to here", act: () => {
+    { icon: "branch", label: _("Branch map"), act: open("branches") },
+    { icon: "share", label: _("Share up to here"), act: () => {
       store.organising.value = { upTo: message.id };
       store.dialog.value = "share";
     } },
@@ -50,8 +51,8 @@ function show(anchor, label, items) {
 
 /** @param {any} chat */
 const binned = (chat) => [
-  { icon: "again", label: "Restore", act: () => bulk([chat.id], "restore") },
-  { icon: "trash", label: "Delete for good", bad: true, act: () => ask({ kind: "purge", ids: [chat.id] }) },
+  { icon: "again", label: _("Restore"), act: () => bulk([chat.id], "restore") },
+  { icon: "trash", label: _("Delete for good"), bad: true, act: () => ask({ kind: "purge", ids: [chat.id] }) },
 ];
 
 /** @param {any} chat */
@@ -63,19 +64,19 @@ function kept(chat) {
   const update = (/** @type {any} */ fields) => () => thread.update(chat.id, fields).catch(store.complain);
   const file = `${ROOT}/conversations/${chat.id}/export`;
   return [
-    { icon: "pin", label: chat.pinned ? "Unpin" : "Pin", act: update({ pinned: !chat.pinned }) },
-    { icon: "edit", label: "Rename", act: () => rename(chat) },
-    { icon: "share", label: "Share", act: here(open("share")) },
-    ...(isOpen(chat) ? [{ icon: "search", label: "Find", hint: "Ctrl F", act: open("find") }] : []),
-    { icon: "tune", label: "Instructions and parameters", act: here(open("settings")) },
-    { icon: "branch", label: "Branch map", act: here(open("branches")) },
-    { icon: "folder", label: "Move to folder", act: () => ask({ kind: "folder", ids: [chat.id] }) },
-    { icon: "tag", label: "Tags", act: () => ask({ kind: "tags", ids: [chat.id], tags: chat.tags }) },
-    { icon: "archive", label: chat.archived ? "Out of the archive" : "Archive", act: () => bulk([chat.id], chat.archived ? "unarchive" : "archive") },
-    { icon: "download", label: "Save as Markdown", href: `${file}?format=markdown`, download: true },
-    { icon: "download", label: "Save as JSON", href: file, download: true },
-    { icon: "download", label: "Print or PDF", act: () => import("./printing.js").then(({ print }) => print(chat)).catch(store.complain) },
-    { icon: "trash", label: "Delete", bad: true, act: () => remove(chat) },
+    { icon: "pin", label: chat.pinned ? _("Unpin") : _("Pin"), act: update({ pinned: !chat.pinned }) },
+    { icon: "edit", label: _("Rename"), act: () => rename(chat) },
+    { icon: "share", label: _("Share"), act: here(open("share")) },
+    ...(isOpen(chat) ? [{ icon: "search", label: _("Find"), hint: "Ctrl F", act: open("find") }] : []),
+    { icon: "tune", label: _("Instructions and parameters"), act: here(open("settings")) },
+    { icon: "branch", label: _("Branch map"), act: here(open("branches")) },
+    { icon: "folder", label: _("Move to folder"), act: () => ask({ kind: "folder", ids: [chat.id] }) },
+    { icon: "tag", label: _("Tags"), act: () => ask({ kind: "tags", ids: [chat.id], tags: chat.tags }) },
+    { icon: "archive", label: chat.archived ? _("Out of the archive") : _("Archive"), act: () => bulk([chat.id], chat.archived ? "unarchive" : "archive") },
+    { icon: "download", label: _("Save as Markdown"), href: `${file}?format=markdown`, download: true },
+    { icon: "download", label: _("Save as JSON"), href: file, download: true },
+    { icon: "download", label: _("Print or PDF"), act: () => import("./printing.js").then(({ print }) => print(chat)).catch(store.complain) },
+    { icon: "trash", label: _("Delete"), bad: true, act: () => remove(chat) },
   ];
 }
 
@@ -83,16 +84,16 @@ function kept(chat) {
 export function listMenu(anchor) {
   const { deleted, archived, folder } = store.filter.value;
   const only = (/** @type {any} */ wanted) => () => store.show(wanted);
-  show(anchor, "Show chats", [
-    { icon: "check", label: "Select chats", act: () => select() },
-    { icon: "folder", label: "Folders and tags", act: () => ask({ kind: "look", ids: [] }) },
-    ...(folder ? [{ icon: "edit", label: "Rename folder", act: () => ask({ kind: "rename", ids: [] }) }] : []),
-    ...(deleted || archived || folder ? [{ icon: "menu", label: "All chats", act: only({}) }] : []),
-    { icon: "archive", label: "Archive", act: only({ archived: "true" }) },
-    { icon: "trash", label: "Bin", act: only({ deleted: "true", archived: "any" }) },
-    ...(deleted ? [{ icon: "trash", label: "Empty the bin", bad: true, act: () => ask({ kind: "empty", ids: [] }) }] : []),
-    { icon: "share", label: "Shared links", act: open("shares") },
-    { icon: "download", label: "Import and export", act: open("transfer") },
+  show(anchor, _("Show chats"), [
+    { icon: "check", label: _("Select chats"), act: () => select() },
+    { icon: "folder", label: _("Folders and tags"), act: () => ask({ kind: "look", ids: [] }) },
+    ...(folder ? [{ icon: "edit", label: _("Rename folder"), act: () => ask({ kind: "rename", ids: [] }) }] : []),
+    ...(deleted || archived || folder ? [{ icon: "menu", label: _("All chats"), act: only({}) }] : []),
+    { icon: "archive", label: _("Archive"), act: only({ archived: "true" }) },
+    { icon: "trash", label: _("Bin"), act: only({ deleted: "true", archived: "any" }) },
+    ...(deleted ? [{ icon: "trash", label: _("Empty the bin"), bad: true, act: () => ask({ kind: "empty", ids: [] }) }] : []),
+    { icon: "share", label: _("Shared links"), act: open("shares") },
+    { icon: "download", label: _("Import and export"), act: open("transfer") },
   ]);
 }
 
@@ -107,10 +108,14 @@ function ask(wanted) {
   store.dialog.value = "organise";
 }
 
-/** @type {Record<string, [string, string]>} what is told, and how to undo it */
+/** @type {Record<string, [(count: number) => string, string]>} what is told, and how to undo it */
 const DONE = {
-  delete: ["in the bin", "restore"], archive: ["in the archive", "unarchive"], unarchive: ["out of the archive", "archive"],
-  restore: ["restored", ""], purge: ["deleted for good", ""],
+  delete: [(count) => ngettext("The chat is in the bin.", "{count} chats are in the bin.", count), "restore"],
+  archive: [(count) => ngettext("The chat is in the archive.", "{count} chats are in the archive.", count), "unarchive"],
+  unarchive: [(count) => ngettext("The chat is out of the archive.", "{count} chats are out of the archive.", count), "archive"],
+  restore: [(count) => ngettext("The chat is restored.", "{count} chats are restored.", count), ""],
+  purge: [(count) => ngettext("The chat is deleted for good.", "{count} chats are deleted for good.", count), ""],
+  move: [(count) => ngettext("The chat is in no folder.", "{count} chats are in no folder.", count), ""],
 };
 
 /**
@@ -128,9 +133,9 @@ export async function bulk(ids, action, more = {}) {
     store.complain(error);
     return;
   }
-  const [told, back] = DONE[action] ?? ["changed", ""];
-  const what = ids.length === 1 ? "The chat is" : `${ids.length} chats are`;
-  store.tell(action === "move" ? `${what} ${more.folder ? `in “${more.folder}”` : "in no folder"}.` : `${what} ${told}.`,
+  const [told, back] = DONE[action] ?? [(count) => ngettext("The chat is changed.", "{count} chats are changed.", count), ""];
+  const { folder } = more;
+  store.tell(folder ? ngettext("The chat is in “{folder}”.", "{count} chats are in “{folder}”.", ids.length, { folder }) : told(ids.length),
     back ? () => bulk(ids, back) : undefined);
   store.selected.value = null;
   const here = ids.includes(thread.chat.value?.id ?? "");
@@ -149,18 +154,18 @@ export function Selection() {
   const none = !ids.length;
   const all = store.chats.value;
   const every = () => (store.selected.value = new Set(ids.length === all.length ? [] : all.map((chat) => chat.id)));
-  return html`<div class="many-bar" role="toolbar" aria-label="Selected chats">
-    <button type="button" class="btn small" onClick=${every}>${ids.length === all.length && ids.length ? "None" : "All"}</button>
+  return html`<div class="many-bar" role="toolbar" aria-label=${_("Selected chats")}>
+    <button type="button" class="btn small" onClick=${every}>${ids.length === all.length && ids.length ? _("None") : _("All")}</button>
     <span role="status">${ids.length}</span><span class="push"></span>
     ${deleted
-      ? html`<${Tap} icon="again" label="Restore selected" disabled=${none} onClick=${act("restore")} />
-        <${Tap} icon="trash" label="Delete selected for good" disabled=${none} onClick=${() => ask({ kind: "purge", ids })} />`
-      : html`<${Tap} icon="folder" label="Move selected to folder" disabled=${none} onClick=${() => ask({ kind: "folder", ids })} />
-        <${Tap} icon="tag" label="Tag selected" disabled=${none} onClick=${() => ask({ kind: "tags", ids, tags: [] })} />
-        <${Tap} icon="archive" label=${archived ? "Take selected out of the archive" : "Archive selected"} disabled=${none}
+      ? html`<${Tap} icon="again" label=${_("Restore selected")} disabled=${none} onClick=${act("restore")} />
+        <${Tap} icon="trash" label=${_("Delete selected for good")} disabled=${none} onClick=${() => ask({ kind: "purge", ids })} />`
+      : html`<${Tap} icon="folder" label=${_("Move selected to folder")} disabled=${none} onClick=${() => ask({ kind: "folder", ids })} />
+        <${Tap} icon="tag" label=${_("Tag selected")} disabled=${none} onClick=${() => ask({ kind: "tags", ids, tags: [] })} />
+        <${Tap} icon="archive" label=${archived ? _("Take selected out of the archive") : _("Archive selected")} disabled=${none}
           onClick=${act(archived ? "unarchive" : "archive")} />
-        <${Tap} icon="trash" label="Delete selected" disabled=${none} onClick=${act("delete")} />`}
-    <${Tap} icon="close" label="End selection" onClick=${() => (store.selected.value = null)} /></div>`;
+        <${Tap} icon="trash" label=${_("Delete selected")} disabled=${none} onClick=${act("delete")} />`}
+    <${Tap} icon="close" label=${_("End selection")} onClick=${() => (store.selected.value = null)} /></div>`;
 }
 
 /** @param {{close: () => void}} props */
@@ -173,21 +178,21 @@ function Organise({ close }) {
 /** Before what cannot be undone. @param {{close: () => void}} props */
 function Sure({ close }) {
   const { kind, ids } = store.organising.value;
-  const what = kind === "empty" ? "Empty the bin?" : ids.length === 1 ? "Delete this chat for good?" : `Delete ${ids.length} chats for good?`;
+  const what = kind === "empty" ? _("Empty the bin?") : ngettext("Delete this chat for good?", "Delete {count} chats for good?", ids.length);
   const go = async () => {
     close();
     if (kind === "purge") return bulk(ids, "purge");
     try {
       const { count } = await json("DELETE", `${ROOT}/conversations/bin`);
-      store.tell(`${count} chats are deleted for good.`);
+      store.tell(ngettext("{count} chat is deleted for good.", "{count} chats are deleted for good.", count));
       store.refreshList();
     } catch (error) {
       store.complain(error);
     }
   };
-  return html`<${Dialog} label=${what} close=${close}><h2>${what}</h2><p class="mute">This cannot be undone.</p>
-    <footer><button type="button" class="btn" data-first onClick=${close}>Keep</button>
-      <button type="button" class="btn solid" onClick=${go}>Delete</button></footer></${Dialog}>`;
+  return html`<${Dialog} label=${what} close=${close}><h2>${what}</h2><p class="mute">${_("This cannot be undone.")}</p>
+    <footer><button type="button" class="btn" data-first onClick=${close}>${_("Keep")}</button>
+      <button type="button" class="btn solid" onClick=${go}>${_("Delete")}</button></footer></${Dialog}>`;
 }
 
 /** @param {{close: () => void}} props */
@@ -204,11 +209,11 @@ function Renaming({ close }) {
       store.complain(error);
     }
   };
-  return html`<${Dialog} label="Rename folder" close=${close}><form onSubmit=${go}><h2>Rename folder</h2>
-    <input class="input" aria-label="Name of the folder" maxlength="100" data-first value=${name}
+  return html`<${Dialog} label=${_("Rename folder")} close=${close}><form onSubmit=${go}><h2>${_("Rename folder")}</h2>
+    <input class="input" aria-label=${_("Name of the folder")} maxlength="100" data-first value=${name}
       onInput=${(/** @type {any} */ event) => setName(event.currentTarget.value)} />
-    <p class="mute">Empty: its chats are in no folder then.</p>
-    <footer><button type="button" class="btn" onClick=${close}>Cancel</button><button type="submit" class="btn solid">Rename</button></footer></form></${Dialog}>`;
+    <p class="mute">${_("Empty: its chats are in no folder then.")}</p>
+    <footer><button type="button" class="btn" onClick=${close}>${_("Cancel")}</button><button type="submit" class="btn solid">${_("Rename")}</button></footer></form></${Dialog}>`;
 }
 
 /** Folders to move to, tags to set, or both to look into. @param {{close: () => void}} props */
@@ -224,8 +229,8 @@ function Names({ close }) {
   const isNew = typed && ![...(kind === "folder" ? store.names.value.folders : known)].some((item) => item.name === typed);
   const rows = kind === "look" ? [...folders, ...labels]
     : kind === "folder"
-      ? [...folders, ...(isNew ? [{ name: typed, icon: "plus", label: `New folder “${typed}”` }] : []), ...(typed ? [] : [{ name: "", icon: "close", label: "No folder" }])]
-      : [...labels, ...(isNew ? [{ name: typed, icon: "plus", label: `New tag “${typed}”` }] : [])];
+      ? [...folders, ...(isNew ? [{ name: typed, icon: "plus", label: _("New folder “{name}”", { name: typed }) }] : []), ...(typed ? [] : [{ name: "", icon: "close", label: _("No folder") }])]
+      : [...labels, ...(isNew ? [{ name: typed, icon: "plus", label: _("New tag “{name}”", { name: typed }) }] : [])];
   const use = (/** @type {any} */ item) => {
     if (kind === "tags") {
       setTaken(taken.includes(item.name) ? taken.filter((tag) => tag !== item.name) : [...taken, item.name]);
@@ -245,15 +250,15 @@ function Names({ close }) {
   };
   const row = (/** @type {any} */ item) => html`<span class="lead"><${Icon} name=${item.icon} /></span><span class="cut"><b class="cut">${item.label ?? item.name}</b></span>
     <small class="mute">${item.count || ""}</small>
-    <span class="tick">${kind === "tags" && taken.includes(item.name) && html`<${Icon} name="check" /><span class="vh">set</span>`}</span>`;
-  const title = { folder: "Move to folder", tags: "Tags", look: "Folders and tags" }[/** @type {"folder"} */ (kind)];
+    <span class="tick">${kind === "tags" && taken.includes(item.name) && html`<${Icon} name="check" /><span class="vh">${_("set")}</span>`}</span>`;
+  const title = { folder: _("Move to folder"), tags: _("Tags"), look: _("Folders and tags") }[/** @type {"folder"} */ (kind)];
   return html`<${Dialog} label=${title} className="finder" close=${close}>
-    <${Finder} label=${kind === "tags" ? "Find or add a tag" : kind === "folder" ? "Find or make a folder" : "Find a folder or tag"}
-      placeholder=${kind === "look" ? "Find a folder or tag" : "A name"} words=${words} setWords=${setWords} rows=${rows} use=${use} row=${row}
-      note=${kind === "tags" ? "set or remove" : kind === "folder" ? "move" : "show"}
-      empty=${kind === "look" ? "No folders and tags yet. A chat’s options have them." : "Write a name."} />
+    <${Finder} label=${kind === "tags" ? _("Find or add a tag") : kind === "folder" ? _("Find or make a folder") : _("Find a folder or tag")}
+      placeholder=${kind === "look" ? _("Find a folder or tag") : _("A name")} words=${words} setWords=${setWords} rows=${rows} use=${use} row=${row}
+      note=${kind === "tags" ? _("set or remove") : kind === "folder" ? _("move") : _("show")}
+      empty=${kind === "look" ? _("No folders and tags yet. A chat’s options have them.") : _("Write a name.")} />
     ${kind === "tags" && html`<footer class="many"><span class="mute">${taken.join(", ")}</span><span class="push"></span>
-      <button type="button" class="btn" onClick=${close}>Cancel</button><button type="button" class="btn solid" onClick=${save}>Save</button></footer>`}
+      <button type="button" class="btn" onClick=${close}>${_("Cancel")}</button><button type="button" class="btn solid" onClick=${save}>${_("Save")}</button></footer>`}
   </${Dialog}>`;
 }
 

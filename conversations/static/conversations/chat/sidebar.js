@@ -3,6 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { page } from "./api.js";
+import { _, language } from "./i18n.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
 import { Icon, Later, Tap, focusBox, html, isWide, openMenu } from "./ui.js";
@@ -30,7 +31,7 @@ export function openChat(id, leaf) {
 export function compareModels() {
   store.drawer.value = false;
   store.picking.value = {
-    label: "Compare models", many: true, taken: store.comparing.value, use: (models) => (store.comparing.value = models),
+    label: _("Compare models"), many: true, taken: store.comparing.value, use: (models) => (store.comparing.value = models),
   };
   store.dialog.value = "models";
 }
@@ -57,17 +58,17 @@ export function Sidebar() {
   };
   return html`
     ${open && html`<div class="scrim" onClick=${() => (store.drawer.value = false)}></div>`}
-    <nav class=${`side ${open ? "open" : ""}`} id="side" aria-label="Chats" ref=${place}>
+    <nav class=${`side ${open ? "open" : ""}`} id="side" aria-label=${_("Chats")} ref=${place}>
       <header>
         <a class="wordmark" href="/"><${Icon} name="mark" /> g4fsite</a>
-        <${Tap} icon=${open ? "close" : "sidebar"} label="Hide sidebar" keys="Control+B" onClick=${toggleSidebar} />
+        <${Tap} icon=${open ? "close" : "sidebar"} label=${_("Hide sidebar")} keys="Control+B" onClick=${toggleSidebar} />
       </header>
       <div class="acts">
-        <a class="row" href=${page.urls.chat} onClick=${press}><${Icon} name="write" /> New chat</a>
+        <a class="row" href=${page.urls.chat} onClick=${press}><${Icon} name="write" /> ${_("New chat")}</a>
         <button type="button" class="row" aria-keyshortcuts="Control+K" onClick=${() => (store.dialog.value = "search")}>
-          <${Icon} name="search" /> Search <span class="kbd push" aria-hidden="true">Ctrl K</span>
+          <${Icon} name="search" /> ${_("Search")} <span class="kbd push" aria-hidden="true">Ctrl K</span>
         </button>
-        <button type="button" class="row" onClick=${compareModels}><${Icon} name="compare" /> Compare models</button>
+        <button type="button" class="row" onClick=${compareModels}><${Icon} name="compare" /> ${_("Compare models")}</button>
       </div>
       <${Shown} />
       <div class="list"><${List} /></div>
@@ -94,8 +95,8 @@ function Shown() {
   };
   const only = (/** @type {Record<string, string>} */ wanted) => () => store.show({ ...wanted, archived: "any" });
   return html`<div class="shown">
-    <div>${name ? html`<${Tap} small icon="left" label="All chats" onClick=${() => store.show({})} /><b class="cut">${name}</b>` : html`<b class="mute">Chats</b>`}
-      <span class="push"></span><${Tap} small icon="more" label="Show chats: archive, bin, more" aria-haspopup="menu" onClick=${all} /></div>
+    <div>${name ? html`<${Tap} small icon="left" label=${_("All chats")} onClick=${() => store.show({})} /><b class="cut">${name}</b>` : html`<b class="mute">${_("Chats")}</b>`}
+      <span class="push"></span><${Tap} small icon="more" label=${_("Show chats: archive, bin, more")} aria-haspopup="menu" onClick=${all} /></div>
     ${!name && folders.slice(0, 6).map((folder) => html`<button type="button" class="row" key=${folder.name} onClick=${only({ folder: folder.name })}>
       <${Icon} name="folder" /><span class="cut">${folder.name}</span><span class="push mute">${folder.count}</span></button>`)}
     ${!name && tags.length > 0 && html`<div class="tags">${tags.slice(0, 6).map((tag) => html`<button type="button" class="tagl cut" key=${tag.name} onClick=${only({ tag: tag.name })}>${tag.name}</button>`)}</div>`}
@@ -110,18 +111,18 @@ function Choice({ chat }) {
     if (!next.delete(chat.id)) next.add(chat.id);
     store.selected.value = next;
   };
-  return html`<li><label class="row"><input type="checkbox" checked=${chosen.has(chat.id)} onChange=${press} /><span class="cut">${chat.title || "New chat"}</span></label></li>`;
+  return html`<li><label class="row"><input type="checkbox" checked=${chosen.has(chat.id)} onChange=${press} /><span class="cut">${chat.title || _("New chat")}</span></label></li>`;
 }
 
 function List() {
   const chats = store.chats.value;
   if (store.listProblem.value && !chats.length) {
     return html`<p class="none" role="alert">${store.listProblem.value}
-      <button type="button" class="btn line" onClick=${store.refreshList}>Try again</button></p>`;
+      <button type="button" class="btn line" onClick=${store.refreshList}>${_("Try again")}</button></p>`;
   }
   if (!chats.length) {
     return store.cursor.value === undefined ? null
-      : html`<p class="none">${shownName(store.filter.value) ? "No chats here." : "No chats yet. They will be listed here, newest first."}</p>`;
+      : html`<p class="none">${shownName(store.filter.value) ? _("No chats here.") : _("No chats yet. They will be listed here, newest first.")}</p>`;
   }
   return html`${grouped(chats).map(({ name, chats: found }) => html`
       <section key=${name}><h2>${name}</h2><ul>${found.map((chat) => html`<${Row} key=${chat.id} chat=${chat} />`)}</ul></section>`)}
@@ -136,7 +137,7 @@ function More() {
     if (place.current) watcher.observe(place.current);
     return () => watcher.disconnect();
   }, [store.cursor.value]);
-  return html`<button type="button" class="row" ref=${place} onClick=${store.olderChats}>Older chats</button>`;
+  return html`<button type="button" class="row" ref=${place} onClick=${store.olderChats}>${_("Older chats")}</button>`;
 }
 
 /** @param {{chat: any}} props */
@@ -151,15 +152,15 @@ function Row({ chat }) {
     event.preventDefault();
     openChat(chat.id);
   };
-  const title = chat.title || "New chat";
+  const title = chat.title || _("New chat");
   const options = (/** @type {Event} */ event) => chatMenu(event, chat);
   return html`<li class="item">
     <a class="row" href=${`${page.urls.chat}${chat.id}/`} aria-current=${current ? "page" : null} onClick=${press}>
       <span class="cut">${title}</span>
-      ${answering ? html`<span class="lamp" role="img" aria-label="Answering"></span>`
-        : isFresh && html`<span class="lamp new" role="img" aria-label="New answer"></span>`}
+      ${answering ? html`<span class="lamp" role="img" aria-label=${_("Answering")}></span>`
+        : isFresh && html`<span class="lamp new" role="img" aria-label=${_("New answer")}></span>`}
     </a>
-    <button type="button" class="tap s" aria-label=${`Options of ${title}`} aria-haspopup="menu" onClick=${options}>
+    <button type="button" class="tap s" aria-label=${_("Options of {title}", { title })} aria-haspopup="menu" onClick=${options}>
       <${Icon} name="more" small /></button>
   </li>`;
 }
@@ -180,7 +181,7 @@ function Rename({ chat }) {
     event.stopPropagation();
     done(event.key === "Enter");
   };
-  return html`<input class="input" aria-label="Name of the chat" maxlength="300" ref=${field} value=${chat.title}
+  return html`<input class="input" aria-label=${_("Name of the chat")} maxlength="300" ref=${field} value=${chat.title}
     onKeyDown=${keyed} onBlur=${() => done(true)} />`;
 }
 
@@ -212,7 +213,7 @@ export function nextTheme() {
   } catch {
     // For this page only, then.
   }
-  store.said.value = `Appearance: ${themeName()}`;
+  store.said.value = _("Appearance: {name}", { name: themeName() });
 }
 
 const contrast = signal(document.documentElement.dataset.contrast === "more");
@@ -232,24 +233,42 @@ function toggleContrast() {
 /** Asked for by a press, as browsers want it. */
 const notifying = () => import("./notify.js").then((module) => module.toggle()).catch(store.complain);
 
-const themeName = () => ({ auto: "System", light: "Light", dark: "Dark" })[theme.value] ?? "System";
+const themeName = () => ({ auto: _("System"), light: _("Light"), dark: _("Dark") })[theme.value] ?? _("System");
+
+/** @typedef {{code: string, name: string}} Spoken */
+
+/** The page's language. @returns {Spoken | undefined} */
+const spoken = () => page.spoken.find((/** @type {Spoken} */ { code }) => code.toLowerCase() === language.toLowerCase());
+
+/** The page again, in another language. @param {string} code */
+function speak(code) {
+  const form = /** @type {HTMLFormElement} */ (document.getElementById("language"));
+  /** @type {HTMLInputElement} */ (form.elements.namedItem("language")).value = code;
+  /** @type {HTMLInputElement} */ (form.elements.namedItem("next")).value = location.pathname;
+  form.submit();
+}
 
 function Me() {
   const { user, urls } = page;
-  const options = (/** @type {Event} */ event) => openMenu(event, "Account", [
-    { icon: "contrast", label: "Appearance", hint: themeName(), act: nextTheme },
-    { icon: "eye", label: "High contrast", hint: contrast.value ? "On" : "Off", act: toggleContrast },
-    { icon: "info", label: "Notify me of answers", hint: store.remembered("notify") ? "On" : "Off", act: notifying },
-    { icon: "memory", label: "Memory", act: () => (store.dialog.value = "memory") },
-    { icon: "share", label: "Shared links", act: () => (store.dialog.value = "shares") },
-    { icon: "download", label: "Import and export", act: () => (store.dialog.value = "transfer") },
-    { icon: "command", label: "Keyboard shortcuts", hint: "?", act: () => (store.dialog.value = "help") },
-    { icon: "plug", label: "Connect a client", href: "/" },
-    { icon: "key", label: "Password", href: urls.password },
-    ...(urls.admin ? [{ icon: "shield", label: "Admin", href: urls.admin }] : []),
-    { icon: "leave", label: "Sign out", form: "sign-out" },
+  const me = useRef(/** @type {HTMLElement | null} */ (null));
+  const languageMenu = () => openMenu(/** @type {any} */ ({ currentTarget: me.current }), _("Language"), page.spoken.map((/** @type {Spoken} */ { code, name }) => ({
+    icon: code === spoken()?.code ? "check" : "", label: html`<span lang=${code}>${name}</span>`, act: () => speak(code),
+  })));
+  const options = (/** @type {Event} */ event) => openMenu(event, _("Account"), [
+    { icon: "contrast", label: _("Appearance"), hint: themeName(), act: nextTheme },
+    { icon: "web", label: _("Language"), hint: spoken()?.name, act: languageMenu },
+    { icon: "eye", label: _("High contrast"), hint: contrast.value ? _("On") : _("Off"), act: toggleContrast },
+    { icon: "info", label: _("Notify me of answers"), hint: store.remembered("notify") ? _("On") : _("Off"), act: notifying },
+    { icon: "memory", label: _("Memory"), act: () => (store.dialog.value = "memory") },
+    { icon: "share", label: _("Shared links"), act: () => (store.dialog.value = "shares") },
+    { icon: "download", label: _("Import and export"), act: () => (store.dialog.value = "transfer") },
+    { icon: "command", label: _("Keyboard shortcuts"), hint: "?", act: () => (store.dialog.value = "help") },
+    { icon: "plug", label: _("Connect a client"), href: "/" },
+    { icon: "key", label: _("Password"), href: urls.password },
+    ...(urls.admin ? [{ icon: "shield", label: _("Admin"), href: urls.admin }] : []),
+    { icon: "leave", label: _("Sign out"), form: "sign-out" },
   ]);
-  return html`<button type="button" class="me" aria-haspopup="menu" onClick=${options}>
+  return html`<button type="button" class="me" aria-haspopup="menu" ref=${me} onClick=${options}>
     <span class="face" aria-hidden="true">${symbol(user.name)}</span><b class="cut">${user.name}</b><${Icon} name="down" small />
   </button>`;
 }

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { Failure, ROOT, json, page } from "./api.js";
+import { _ } from "./i18n.js";
 import { belongs, choices } from "./words.js";
 
 const PAGE = 40;
@@ -184,7 +185,7 @@ export async function discard(chat, restored) {
     return false;
   }
   chats.value = chats.value.filter((other) => other.id !== chat.id);
-  tell(`“${chat.title || "Chat"}” is in the bin.`, async () => {
+  tell(_("“{title}” is in the bin.", { title: chat.title || _("Chat") }), async () => {
     try {
       listed(await json("POST", `${ROOT}/conversations/${chat.id}/restore`));
       restored?.();

@@ -5,6 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import htm from "htm";
 import { page } from "./api.js";
+import { _ } from "./i18n.js";
 import * as store from "./store.js";
 
 export const html = htm.bind(h);
@@ -127,7 +128,7 @@ export function Toast() {
   return html`<div class="toasts" role="status">
     ${shown && html`<div class="toast" onMouseEnter=${hold} onMouseLeave=${start} onFocusIn=${hold} onFocusOut=${start}>
       <span class="cut">${shown.text}</span>
-      ${shown.undo && html`<button type="button" class="btn" onClick=${undo}>Undo</button>`}
+      ${shown.undo && html`<button type="button" class="btn" onClick=${undo}>${_("Undo")}</button>`}
     </div>`}
   </div>`;
 }
@@ -141,9 +142,9 @@ export function Announcer() {
 export async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
-    store.tell(`${what} copied.`);
+    store.tell(_("{what} copied.", { what }));
   } catch {
-    store.tell("The browser did not allow copying.");
+    store.tell(_("The browser did not allow copying."));
   }
 }
 

@@ -84,7 +84,7 @@ export function belongs(chat, { folder, tag, archived = "false", deleted }) {
 
 /** What the list shows, in a word. @param {Record<string, string>} filter */
 export function shownName({ folder, tag, archived, deleted }) {
-  return folder || tag || (deleted ? "Bin" : archived === "true" ? "Archive" : "");
+  return folder || tag || (deleted ? _("Bin") : archived === "true" ? _("Archive") : "");
 }
 
 /** @param {Date} then @param {Date} now */
