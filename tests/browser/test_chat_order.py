@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Download
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
-LOOKS = [(1440, "light")]
+LOOKS = [(390, "dark")]
 if os.environ.get("SCREENSHOTS"):
-    LOOKS += [(1440, "dark"), (390, "light"), (390, "dark")]
+    LOOKS += [(1440, "dark"), (390, "light"), (1440, "light")]
 
 
 @pytest.fixture

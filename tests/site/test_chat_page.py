@@ -69,3 +69,11 @@ def test_everything_that_is_imported_is_in_the_map() -> None:
         for name in IMPORTED.findall(path.read_text(encoding="utf-8")) if path.name != "katex.js" else ():
             wanted = f"/static/{chat_page.MODULES}/{name[2:]}" if name.startswith("./") else name
             assert wanted in known or name == "highlight/${name}", f"{path.name} imports {name}"
+
+
+def test_no_style_that_comes_later_meets_one_of_the_same_name() -> None:
+    """Layers decide which of two rules holds, not the file that came last: a name may be styled in one sheet alone."""
+    sheets = (STATIC / chat_page.MODULES / name for name in ("chat.css", "rare.css"))
+    first, later = (set(re.findall(r"^  \.([\w-]+) \{", sheet.read_text(), re.MULTILINE)) for sheet in sheets)
+    assert len(later) > 10
+    assert first & later == set()

@@ -84,7 +84,7 @@ function Models({ close }) {
 
 /** @param {{on: boolean, press: () => void, icon: string, label: string}} props */
 function Sieve({ on, press, icon, label }) {
-  return html`<button type="button" class="chip" aria-pressed=${on} onClick=${press}><${Icon} name=${icon} small /> ${label}</button>`;
+  return html`<button type="button" class="sift" aria-pressed=${on} onClick=${press}><${Icon} name=${icon} small /> ${label}</button>`;
 }
 
 export const dialogs = { models: Models };

@@ -107,7 +107,7 @@ function Link({ share }) {
 function Preview({ chat, system, upTo }) {
   const all = thread.messages.value;
   const shown = all.slice(0, all.findIndex((message) => message.id === upTo) + 1).filter((message) => ["user", "assistant"].includes(message.role));
-  return html`<section class="preview" aria-label=${_("What readers see")} tabindex="0">
+  return html`<section class="excerpt" aria-label=${_("What readers see")} tabindex="0">
     <b>${chat.title || _("A shared chat")}</b>
     ${system && html`<p class="mute clamp">${chat.system_prompt}</p>`}
     ${thread.hasEarlier.value && html`<p class="mute">${_("Earlier messages of this branch are shared as well.")}</p>`}

@@ -51,7 +51,7 @@ function Transfer({ close }) {
     <h2>Import and export</h2>
     <h3>Import</h3>
     <p class="mute">From ChatGPT, Claude, Open WebUI, g4f or this server: the file you were given there, JSON or ZIP. The same file again doubles nothing.</p>
-    <label class="drop" onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${drop}>
+    <label class="drop-file" onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${drop}>
       <${Icon} name="plus" /><span>${state ? (state === "sending" ? "Sending" : "Reading the chats") : "Choose a file, or drop it here"}</span>
       <input class="vh" type="file" accept=".json,.zip,application/json,application/zip" aria-label="File to import" disabled=${Boolean(state)}
         onChange=${(/** @type {any} */ event) => send(event.currentTarget.files[0])} /></label>
