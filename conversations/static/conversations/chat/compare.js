@@ -5,6 +5,7 @@ import { useEffect } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { begun, take, textOf } from "./answer.js";
 import { Failure, ROOT, events, json, request } from "./api.js";
+import { _ } from "./i18n.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
 import { Markdown } from "./turns.js";
@@ -141,7 +142,7 @@ function cut(message) {
 async function keep(/** @type {Lane} */ one) {
   await thread.showVersion(one.message);
   store.lanes.value = null;
-  store.said.value = "The answer is kept as the branch.";
+  store.said.value = _("The answer is kept as the branch.");
 }
 
 export function Lanes() {
@@ -155,29 +156,29 @@ export function Lanes() {
     store.lanes.value = null;
     thread.open(open.chat, { push: false });
   };
-  return html`<section class="turn last" aria-label="Answers side by side"><div class="lanes" tabindex="0" role="group" aria-label="Answers">
+  return html`<section class="turn last" aria-label=${_("Answers side by side")}><div class="lanes" tabindex="0" role="group" aria-label=${_("Answers")}>
       ${open.lanes.map((/** @type {Lane} */ one, /** @type {number} */ at) => html`<${Column} key=${at} one=${one} parent=${open.parent} />`)}</div>
-    <p class="lanes-end"><span class="mute">Keep one to go on. The others stay as versions.</span> <button type="button" class="btn small" onClick=${close}>Close</button></p></section>`;
+    <p class="lanes-end"><span class="mute">${_("Keep one to go on. The others stay as versions.")}</span> <button type="button" class="btn small" onClick=${close}>${_("Close")}</button></p></section>`;
 }
 
 /** @param {{one: Lane, parent: string}} props */
 function Column({ one, parent }) {
   const answer = one.answer.value;
-  const name = one.model.id || answer.model || "Answer";
+  const name = one.model.id || answer.model || _("Answer");
   const running = !answer.state;
   const stop = () => json("POST", `${ROOT}/conversation/${one.chat}/stop`, { message_id: one.message }).catch(store.complain);
   return html`<article class="lane" aria-label=${name} aria-busy=${running}>
     <header><span class="sym" aria-hidden="true">${symbol(answer.provider || name)}</span><b class="cut">${name}</b>
-      ${running && html`<span class="lamp" role="img" aria-label="Answering"></span>`}<span class="push"></span>
+      ${running && html`<span class="lamp" role="img" aria-label=${_("Answering")}></span>`}<span class="push"></span>
       <small class="mute">${one.row ? [tokens(one.row.usage), cost(one.row.cost)].filter(Boolean).join(" · ") : ""}</small></header>
-    ${answer.reasoning && html`<details class="step"><summary><${Icon} name="think" /> ${answer.text ? "Thought" : "Thinking"}<${Icon} name="right" small /></summary><div class="plain">${answer.reasoning}</div></details>`}
+    ${answer.reasoning && html`<details class="step"><summary><${Icon} name="think" /> ${answer.text ? _("Thought") : _("Thinking")}<${Icon} name="right" small /></summary><div class="plain">${answer.reasoning}</div></details>`}
     <${Markdown} text=${answer.text} over=${!running} />
     ${answer.error && html`<div class="ended bad" role="alert"><${Icon} name="alert" /><p>${answer.error.message}</p>
-      <button type="button" class="btn line" onClick=${() => begin(one, { parent_id: parent })}>Try again</button></div>`}
-    ${answer.state === "stopped" && html`<p class="mute">Stopped.</p>`}
+      <button type="button" class="btn line" onClick=${() => begin(one, { parent_id: parent })}>${_("Try again")}</button></div>`}
+    ${answer.state === "stopped" && html`<p class="mute">${_("Stopped.")}</p>`}
     <footer>${running
-      ? html`<button type="button" class="btn line" disabled=${!one.message} aria-label=${`Stop ${name}`} onClick=${stop}><${Icon} name="stop" small /> Stop</button>`
-      : html`<button type="button" class="btn line" disabled=${!answer.text} aria-label=${`Keep the answer of ${name}`} onClick=${() => keep(one)}><${Icon} name="check" small /> Keep</button>
-        <button type="button" class="btn" disabled=${!answer.text} aria-label=${`Copy the answer of ${name}`} onClick=${() => copy(answer.text, "Answer")}><${Icon} name="copy" small /> Copy</button>`}</footer>
+      ? html`<button type="button" class="btn line" disabled=${!one.message} aria-label=${_("Stop {name}", { name })} onClick=${stop}><${Icon} name="stop" small /> ${_("Stop")}</button>`
+      : html`<button type="button" class="btn line" disabled=${!answer.text} aria-label=${_("Keep the answer of {name}", { name })} onClick=${() => keep(one)}><${Icon} name="check" small /> ${_("Keep")}</button>
+        <button type="button" class="btn" disabled=${!answer.text} aria-label=${_("Copy the answer of {name}", { name })} onClick=${() => copy(answer.text, _("Answer"))}><${Icon} name="copy" small /> ${_("Copy")}</button>`}</footer>
   </article>`;
 }

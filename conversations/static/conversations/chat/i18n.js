@@ -30,8 +30,8 @@ export function _(text, values) {
  */
 export function ngettext(one, many, count, values = {}) {
   const found = catalogue[one];
-  const forms = Array.isArray(found) ? found : [one, many];
-  return filled(forms[Math.min(form(count), forms.length - 1)], { count: count.toLocaleString(region), ...values });
+  const told = Array.isArray(found) ? found[Math.min(form(count), found.length - 1)] : count === 1 ? one : many;
+  return filled(told, { count: count.toLocaleString(region), ...values });
 }
 
 /**
@@ -45,9 +45,8 @@ export function parts(text, nodes) {
   return text.split(/\{(\w+)\}/).map((piece, at) => (at % 2 ? nodes[piece] ?? `{${piece}}` : piece));
 }
 
-/** Which of gettext's plural forms, in the languages that there are. @param {number} count */
+/** Which of gettext's plural forms, in the languages that there are; Chinese has but one. @param {number} count */
 function form(count) {
-  if (language.startsWith("zh")) return 0;
   return language === "fr" ? Number(count > 1) : Number(count !== 1);
 }
 

@@ -6,6 +6,7 @@
 import { signal } from "@preact/signals";
 import { begun, take, textOf } from "./answer.js";
 import { Failure, ROOT, events, json, page, reader, request } from "./api.js";
+import { _ } from "./i18n.js";
 import { filesOf, named, withText } from "./parts.js";
 import * as store from "./store.js";
 import { parameters } from "./words.js";
@@ -259,7 +260,7 @@ async function refused(error, again) {
   returned.value = mine?.content ?? "";
   await open(id, { push: false });
   if (chat.value?.id !== id || problem.value) return;
-  problem.value = { message: "This chat went on in another tab. Your message is kept below." };
+  problem.value = { message: _("This chat went on in another tab. Your message is kept below.") };
 }
 
 /** A question that comes back into the message box. */
@@ -283,7 +284,7 @@ function watch(id, message, since) {
 async function follow(stream, response) {
   const answer = { ...stream.answer.value };
   let wait = 500;
-  store.said.value = "Answering.";
+  store.said.value = _("Answering.");
   while (!answer.state && !stream.abort.signal.aborted) {
     try {
       response ??= await rejoined(stream, answer.last);
@@ -348,12 +349,12 @@ async function ended(stream, answer) {
   } catch (error) {
     if (chat.value?.id === stream.chat) {
       problem.value = {
-        message: "The answer could not be read again.", again: () => open(stream.chat, { push: false }),
+        message: _("The answer could not be read again."), again: () => open(stream.chat, { push: false }),
       };
     }
   }
   setStream(stream.chat, null);
-  store.said.value = answer.state === "done" ? "Done." : answer.state === "stopped" ? "Stopped." : "";
+  store.said.value = answer.state === "done" ? _("Done.") : answer.state === "stopped" ? _("Stopped.") : "";
 }
 
 /** How long an answer took is known to who has seen it come. @param {any[]} all @param {Stream} stream */
@@ -393,7 +394,7 @@ export async function setUp(text, values) {
 
 /** Changes a chat's name, pin or instructions. @param {string} id @param {Record<string, any>} fields */
 export async function update(id, fields) {
-  const { messages: _, ...changed } = await store.change(id, fields);
+  const { messages: branch, ...changed } = await store.change(id, fields);
   const open = chat.value;
   if (open?.id !== id) return;
   // A step of more than one: somebody else has changed it, too, and it is read again before anything is asked.

@@ -5,6 +5,7 @@ import { signal } from "@preact/signals";
 import { sentences, textOf } from "./answer.js";
 import { page } from "./api.js";
 import { Files, pressedPicture } from "./attachments.js";
+import { _, parts } from "./i18n.js";
 import { filesOf } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -40,11 +41,11 @@ export function Log() {
     thread.target.value = null;
   }, [isHere, target]);
   useEffect(() => watchReader(/** @type {HTMLElement} */ (place.current)), []);
-  return html`<section class="log" aria-label="Conversation" tabindex="0" ref=${place}>
-    ${thread.hasEarlier.value && html`<${More} key="earlier" words="Earlier messages" act=${earlier} />`}
+  return html`<section class="log" aria-label=${_("Conversation")} tabindex="0" ref=${place}>
+    ${thread.hasEarlier.value && html`<${More} key="earlier" words=${_("Earlier messages")} act=${earlier} />`}
     ${messages.map((message, at) => html`<${Place} key=${message.key} message=${message} many=${many}>
       <${Turn} message=${message} last=${at === messages.length - 1} /></${Place}>`)}
-    ${thread.hasLater.value && html`<${More} key="later" words="Later messages" act=${later} />`}
+    ${thread.hasLater.value && html`<${More} key="later" words=${_("Later messages")} act=${later} />`}
     ${stream && !thread.hasLater.value && !messages.some((message) => message.id === stream.message) && html`<${Live} key=${stream.message || "live"} stream=${stream} />`}
     ${store.lanes.value?.chat === id && html`<${Later} from=${compare} name="Lanes" />`}
     <${Problem} />
@@ -53,7 +54,7 @@ export function Log() {
     await latest();
     pinned.value = true;
     requestAnimationFrame(() => toEnd(place.current));
-  }}><${Icon} name="latest" small /> Latest</button>`}`;
+  }}><${Icon} name="latest" small /> ${_("Latest")}</button>`}`;
 }
 
 /** Shows a message in the middle, again once what is beside it has its height, and says that it is the one. @param {string} id */
@@ -115,9 +116,9 @@ function Turn({ message, last }) {
   if (stream && stream.message === message.id) return html`<${Live} stream=${stream} />`;
   if (message.role === "assistant") return html`<${Answer} message=${message} last=${last} />`;
   const text = textOf(message.content);
-  return html`<article class="turn" id=${`m-${message.id}`} tabindex="-1" aria-label=${message.role}>
+  return html`<article class="turn" id=${`m-${message.id}`} tabindex="-1" aria-label=${message.role === "tool" ? _("tool") : message.role === "system" ? _("system") : message.role}>
     <details class="step"><summary><${Icon} name=${message.role === "tool" ? "tool" : "tune"} />
-      ${message.role === "tool" ? "Result of a tool" : "Instructions"}<${Icon} name="right" small /></summary>
+      ${message.role === "tool" ? _("Result of a tool") : _("Instructions")}<${Icon} name="right" small /></summary>
       <div class="plain">${text}</div></details>
   </article>`;
 }
@@ -137,9 +138,9 @@ function Question({ message }) {
       thread.edit(message, words);
     }} />` : html`${text && html`<div class="said" dir="auto">${text}</div>`}
     <div class="acts-row">
-      <${Versions} message=${message} what="question" />
-      ${text && html`<${Tap} small icon="copy" label="Copy question" onClick=${() => copy(text, "Question")} />`}
-      <${Tap} small icon="edit" label="Edit question" disabled=${busy} onClick=${() => setEditing(true)} />
+      <${Versions} message=${message} label=${_("Versions of this question")} />
+      ${text && html`<${Tap} small icon="copy" label=${_("Copy question")} onClick=${() => copy(text, _("Question"))} />`}
+      <${Tap} small icon="edit" label=${_("Edit question")} disabled=${busy} onClick=${() => setEditing(true)} />
     </div>`}
   </article>`;
 }
@@ -163,15 +164,15 @@ function Edit({ text, close, save }) {
     event.stopPropagation();
   };
   return html`<div class="said editing">
-    <textarea class="input" aria-label="Question" ref=${field} onKeyDown=${keyed} dir="auto">${text}</textarea>
-    <footer><small class="mute">The old version stays.</small><span class="push"></span>
-      <button type="button" class="btn" onClick=${close}>Cancel</button>
-      <button type="button" class="btn solid" onClick=${done}>Ask</button></footer>
+    <textarea class="input" aria-label=${_("Question")} ref=${field} onKeyDown=${keyed} dir="auto">${text}</textarea>
+    <footer><small class="mute">${_("The old version stays.")}</small><span class="push"></span>
+      <button type="button" class="btn" onClick=${close}>${_("Cancel")}</button>
+      <button type="button" class="btn solid" onClick=${done}>${_("Ask")}</button></footer>
   </div>`;
 }
 
-/** Other versions of a message, where there are some. @param {{message: any, what: string}} props */
-function Versions({ message, what }) {
+/** Other versions of a message, where there are some. @param {{message: any, label: string}} props */
+function Versions({ message, label }) {
   const all = message.siblings ?? [];
   if (all.length < 2) return null;
   const at = all.indexOf(message.id) + 1;
@@ -179,10 +180,10 @@ function Versions({ message, what }) {
     const id = sibling(message, by);
     return { disabled: !id || Boolean(thread.current()), onClick: () => id && thread.showVersion(id) };
   };
-  return html`<span class="sib" role="group" aria-label=${`Versions of this ${what}`}>
-    <${Tap} small icon="left" label="Previous version" ...${step(-1)} />
+  return html`<span class="sib" role="group" aria-label=${label}>
+    <${Tap} small icon="left" label=${_("Previous version")} ...${step(-1)} />
     <span>${at}/${all.length}</span>
-    <${Tap} small icon="right" label="Next version" ...${step(1)} />
+    <${Tap} small icon="right" label=${_("Next version")} ...${step(1)} />
   </span>`;
 }
 
@@ -191,7 +192,7 @@ function Answer({ message, last }) {
   const text = textOf(message.content);
   const said = time(message.created_at);
   // Where nobody answered there is no model to name but the one that was asked.
-  const name = message.model || (last && thread.chat.value?.model) || "Answer";
+  const name = message.model || (last && thread.chat.value?.model) || _("Answer");
   const busy = Boolean(thread.current()) || thread.sending.value;
   const again = () => thread.regenerate(message);
   return html`<article class=${`turn ${last ? "last" : ""}`} id=${`m-${message.id}`} tabindex="-1" aria-label=${`${name}, ${said}`}>
@@ -204,13 +205,13 @@ function Answer({ message, last }) {
     ${message.citations?.length > 0 && html`<${Later} from=${sources} name="Sources" text=${text} citations=${message.citations} />`}
     <${Ending} message=${message} text=${text} busy=${busy} again=${again} />
     <div class="acts-row">
-      <${Versions} message=${message} what="answer" />
-      ${text && html`<${Tap} small icon="copy" label="Copy answer" onClick=${() => copy(text, "Answer")} />`}
+      <${Versions} message=${message} label=${_("Versions of this answer")} />
+      ${text && html`<${Tap} small icon="copy" label=${_("Copy answer")} onClick=${() => copy(text, _("Answer"))} />`}
       ${text && speaks && html`<${Speak} id=${message.id} text=${text} />`}
-      <${Tap} small icon="again" label="Answer again" disabled=${busy} onClick=${again} />
-      <${Tap} small icon="more" label="Options of this answer" aria-haspopup="menu" disabled=${busy} onClick=${(/** @type {Event} */ event) => {
+      <${Tap} small icon="again" label=${_("Answer again")} disabled=${busy} onClick=${again} />
+      <${Tap} small icon="more" label=${_("Options of this answer")} aria-haspopup="menu" disabled=${busy} onClick=${(/** @type {Event} */ event) => {
         const anchor = /** @type {HTMLElement} */ (event.currentTarget);
-        import("./organise.js").then((parts) => parts.answerMenu(anchor, message)).catch(store.complain);
+        import("./organise.js").then(({ answerMenu }) => answerMenu(anchor, message)).catch(store.complain);
       }} />
     </div>
   </article>`;
@@ -219,32 +220,32 @@ function Answer({ message, last }) {
 /** @param {any} props */
 function Note({ provider, model, children }) {
   return html`<div class="noted"><span class="sym" aria-hidden="true">${symbol(provider || model)}</span>
-    <span class="who cut" title=${provider ? `${model} at ${provider}` : model}>${model}</span>${children}</div>`;
+    <span class="who cut" title=${provider ? _("{model} at {provider}", { model, provider }) : model}>${model}</span>${children}</div>`;
 }
 
 /** The end of an answer that is not finished always says so. @param {any} props */
 function Ending({ message, text, busy, again }) {
   const { state, error, finish_reason: reason } = message;
   const go = () => thread.proceed(message);
-  const proceed = text && html`<button type="button" class="btn line" disabled=${busy} onClick=${go}>Continue</button>`;
-  const retry = html`<button type="button" class="btn line" disabled=${busy} onClick=${again}>Try again</button>`;
-  const other = html`<button type="button" class="btn" onClick=${() => (store.dialog.value = "models")}>Other model</button>`;
+  const proceed = text && html`<button type="button" class="btn line" disabled=${busy} onClick=${go}>${_("Continue")}</button>`;
+  const retry = html`<button type="button" class="btn line" disabled=${busy} onClick=${again}>${_("Try again")}</button>`;
+  const other = html`<button type="button" class="btn" onClick=${() => (store.dialog.value = "models")}>${_("Other model")}</button>`;
   if (state === "error") {
     return html`<div class="ended bad" role="alert"><${Icon} name="alert" />
-      <p><strong>The answer failed.</strong> ${error?.message ?? ""}</p>${retry}${other}</div>`;
+      <p><strong>${_("The answer failed.")}</strong> ${error?.message ?? ""}</p>${retry}${other}</div>`;
   }
   if (state === "interrupted") {
-    return html`<div class="ended"><${Icon} name="info" /><p><strong>Interrupted.</strong> The server stopped. ${text
-      ? "The text above is saved." : "Nothing was said yet."}</p>${proceed}${!text && retry}</div>`;
+    return html`<div class="ended"><${Icon} name="info" /><p><strong>${_("Interrupted.")}</strong> ${text
+      ? _("The server stopped. The text above is saved.") : _("The server stopped. Nothing was said yet.")}</p>${proceed}${!text && retry}</div>`;
   }
   if (state === "stopped") {
-    return html`<div class="ended"><${Icon} name="stop" /><p><strong>Stopped.</strong></p>${text ? proceed : retry}</div>`;
+    return html`<div class="ended"><${Icon} name="stop" /><p><strong>${_("Stopped.")}</strong></p>${text ? proceed : retry}</div>`;
   }
   if (reason === "length") {
-    return html`<div class="ended"><${Icon} name="info" /><p><strong>Cut off.</strong> The answer reached its longest.</p>${proceed}</div>`;
+    return html`<div class="ended"><${Icon} name="info" /><p><strong>${_("Cut off.")}</strong> ${_("The answer reached its longest.")}</p>${proceed}</div>`;
   }
   if (!text && !message.tool_calls.length && state === "done") {
-    return html`<div class="ended"><${Icon} name="info" /><p>The model said nothing.</p>${retry}</div>`;
+    return html`<div class="ended"><${Icon} name="info" /><p>${_("The model said nothing.")}</p>${retry}</div>`;
   }
   return null;
 }
@@ -254,7 +255,7 @@ function Steps({ reasoning, tools, thinking = false, open = false }) {
   if (!reasoning && !tools.length) return null;
   return html`<div class="steps">
     ${reasoning && html`<${Reasoning} text=${reasoning} thinking=${thinking} open=${open} />`}
-    ${tools.map((/** @type {any} */ call) => html`<details class="step"><summary><${Icon} name="tool" /> Called <code class="cut">${call.name}</code>
+    ${tools.map((/** @type {any} */ call) => html`<details class="step"><summary><${Icon} name="tool" /> ${parts(_("Called {tool}"), { tool: html`<code class="cut">${call.name}</code>` })}
       <${Icon} name="right" small /></summary><div class="plain"><code>${pretty(call.arguments)}</code></div></details>`)}
   </div>`;
 }
@@ -268,22 +269,22 @@ function Reasoning({ text, thinking, open }) {
     choose(!isOpen);
   };
   return html`<details class="step" open=${isOpen}><summary onClick=${press}>
-    ${thinking ? html`<span class="lamp"></span> Thinking` : html`<${Icon} name="think" /> Thought`}
+    ${thinking ? html`<span class="lamp"></span> ${_("Thinking")}` : html`<${Icon} name="think" /> ${_("Thought")}`}
     <${Icon} name="right" small /></summary><div class="plain">${text}</div></details>`;
 }
 
 /** An answer that is coming. @param {{stream: import("./thread.js").Stream}} props */
 function Live({ stream }) {
   const answer = stream.answer.value;
-  const model = answer.model || store.chosen.value.id || "Answer";
+  const model = answer.model || store.chosen.value.id || _("Answer");
   const waits = !answer.text && !answer.reasoning && !answer.tools.length;
   useReading(answer.text);
-  return html`<article class="turn live last" id=${`m-${stream.message}`} tabindex="-1" aria-label=${`${model}, answering`} aria-busy="true">
+  return html`<article class="turn live last" id=${`m-${stream.message}`} tabindex="-1" aria-label=${_("{model}, answering", { model })} aria-busy="true">
     <${Note} provider=${answer.provider} model=${model}><${Clock} since=${stream.since} /></${Note}>
     <${Steps} reasoning=${answer.reasoning} tools=${answer.tools} thinking=${answer.thinking} open=${!answer.text} />
-    ${waits && html`<p class="waits"><span class="lamp"></span>${answer.status || (answer.passedOver.length ? "Asking another provider" : "Waiting for the first words")}</p>`}
+    ${waits && html`<p class="waits"><span class="lamp"></span>${answer.status || (answer.passedOver.length ? _("Asking another provider") : _("Waiting for the first words"))}</p>`}
     <${Markdown} text=${answer.text} over=${false} />
-    ${stream.lost.value && html`<p class="waits"><span class="lamp"></span>Connecting again. The answer goes on by itself on the server.</p>`}
+    ${stream.lost.value && html`<p class="waits"><span class="lamp"></span>${_("Connecting again. The answer goes on by itself on the server.")}</p>`}
   </article>`;
 }
 
@@ -294,7 +295,7 @@ function Clock({ since }) {
     const timer = setInterval(() => tick((count) => count + 1), 1000);
     return () => clearInterval(timer);
   }, []);
-  return html`<span aria-hidden="true">${Math.max(0, Math.floor((Date.now() - since) / 1000))} s</span>`;
+  return html`<span aria-hidden="true">${_("{count} s", { count: Math.max(0, Math.floor((Date.now() - since) / 1000)) })}</span>`;
 }
 
 /** Tells a screen reader whole sentences, at most every two seconds. @param {string} text */
@@ -316,7 +317,7 @@ const speaks = Boolean(page.can.speak || globalThis.speechSynthesis);
 function Speak({ id, text }) {
   const on = store.speaking.value === id;
   const press = () => import("./speech.js").then(({ toggle }) => toggle(id, text)).catch(store.complain);
-  return html`<${Tap} small icon=${on ? "stop" : "speak"} label=${on ? "Stop reading aloud" : "Read aloud"} onClick=${press} />`;
+  return html`<${Tap} small icon=${on ? "stop" : "speak"} label=${on ? _("Stop reading aloud") : _("Read aloud")} onClick=${press} />`;
 }
 
 const markdown = () => import("./markdown.js");
@@ -345,7 +346,7 @@ export function Markdown({ text, over, cites }) {
 function copied(event) {
   pressedPicture(event);
   const button = /** @type {HTMLElement} */ (event.target).closest("[data-copy]");
-  if (button) copy(button.closest(".code")?.querySelector("pre")?.textContent?.trimEnd() ?? "", "Code");
+  if (button) copy(button.closest(".code")?.querySelector("pre")?.textContent?.trimEnd() ?? "", _("Code"));
 }
 
 function Problem() {
@@ -355,5 +356,5 @@ function Problem() {
     ${found.again && html`<button type="button" class="btn line" onClick=${() => {
       thread.problem.value = null;
       found.again?.();
-    }}>Try again</button>`}</div></div>`;
+    }}>${_("Try again")}</button>`}</div></div>`;
 }
