@@ -105,6 +105,7 @@ def test_an_answer_streams_and_is_kept(chatting: Chatting, provider: ScriptedPro
     chatting.page.reload()
     chatting.answers.get_by_text("The first half, and the second.").wait_for()
     assert chatting.page.locator("h1").inner_text() == "Say it in halves"
+    chatting.listed.first.wait_for()
     assert chatting.listed.count() == 1
 
 
