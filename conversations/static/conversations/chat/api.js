@@ -1,5 +1,7 @@
 // The way to the server: JSON requests of the signed-in user, and streams of events.
 
+import { _ } from "./i18n.js";
+
 /** What the template tells: who is signed in, and where things are. */
 export const page = JSON.parse(document.getElementById("boot")?.textContent || "{}");
 export const ROOT = "/backend-api/v2";
@@ -39,11 +41,11 @@ export async function request(method, path, body, more = {}) {
     });
   } catch (error) {
     if (/** @type {any} */ (error).name === "AbortError") throw error;
-    throw new Failure("The server was not reached.");
+    throw new Failure(_("The server was not reached."));
   }
   if (response.ok) return response;
   const answer = await response.json().catch(() => null);
-  const said = answer?.error?.message || `The server answered ${response.status}.`;
+  const said = answer?.error?.message || _("The server answered {status}.", { status: response.status });
   throw new Failure(said, response.status, answer?.error?.code || "", answer);
 }
 
@@ -72,12 +74,12 @@ export function upload(path, form, sent, signal) {
     way.setRequestHeader("x-csrftoken", token());
     way.upload.onprogress = (event) => event.total && sent(event.loaded / event.total);
     way.upload.onload = () => sent(1);
-    way.onerror = () => reject(new Failure("The server was not reached."));
+    way.onerror = () => reject(new Failure(_("The server was not reached.")));
     way.onabort = () => reject(new DOMException("", "AbortError"));
     way.onload = () => {
       if (way.status < 300) return resolve(way.response);
       const said = way.response?.error;
-      reject(new Failure(said?.message || `The server answered ${way.status}.`, way.status, said?.code || "", way.response));
+      reject(new Failure(said?.message || _("The server answered {status}.", { status: way.status }), way.status, said?.code || "", way.response));
     };
     signal?.addEventListener("abort", () => way.abort());
     way.send(form);

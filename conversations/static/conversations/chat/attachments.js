@@ -4,6 +4,7 @@
 import { useRef } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { ROOT, page, request } from "./api.js";
+import { _ } from "./i18n.js";
 import { LONG_PASTE, addressOf, bytes, refusal } from "./parts.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -69,7 +70,7 @@ export async function attach(files) {
   const at = place();
   const all = [...files];
   const room = MOST - attached().length;
-  if (all.length > room) store.tell(`A message takes ${MOST} files.`);
+  if (all.length > room) store.tell(_("A message takes {count} files.", { count: MOST }));
   const { sent } = await import("./upload.js");
   for (const file of all.slice(0, Math.max(room, 0))) {
     const id = crypto.randomUUID();
@@ -88,7 +89,7 @@ export async function attach(files) {
 function remove(chip) {
   chip.stop?.();
   keep(place(), attached().filter((other) => other.id !== chip.id));
-  store.said.value = `${chip.label} removed.`;
+  store.said.value = _("{name} removed.", { name: chip.label });
   if (chip.state === "ready" && chip.bucket) {
     request("DELETE", `${ROOT}/files/${chip.bucket}`).catch(() => {});
   }
@@ -131,19 +132,19 @@ export function AttachTap() {
     attach(field.current?.files ?? []);
     if (field.current) field.current.value = "";
   };
-  return html`<${Tap} icon="clip" label="Attach files" onClick=${() => field.current?.click()} />
-    <input type="file" multiple hidden ref=${field} onChange=${chosen} aria-label="Files to attach" />`;
+  return html`<${Tap} icon="clip" label=${_("Attach files")} onClick=${() => field.current?.click()} />
+    <input type="file" multiple hidden ref=${field} onChange=${chosen} aria-label=${_("Files to attach")} />`;
 }
 
 /** The files of the draft, above the words. */
 export function Chips() {
   const chips = attached();
-  if (dragged.value) return html`<p class="drop"><${Icon} name="clip" /> Drop the files here</p>`;
+  if (dragged.value) return html`<p class="drop"><${Icon} name="clip" /> ${_("Drop the files here")}</p>`;
   if (!chips.length) return null;
   const sees = seeing();
-  return html`<ul class="chips" aria-label="Attached files">${chips.map((chip) => html`<${Chipped} key=${chip.id} chip=${chip} />`)}</ul>
+  return html`<ul class="chips" aria-label=${_("Attached files")}>${chips.map((chip) => html`<${Chipped} key=${chip.id} chip=${chip} />`)}</ul>
     ${!sees && chips.some((chip) => chip.kind === "image") && html`<p class="chips-note" role="status"><${Icon} name="info" small />
-      ${store.chosen.value.id} is not known to see pictures. It may refuse this message.</p>`}`;
+      ${_("{model} is not known to see pictures. It may refuse this message.", { model: store.chosen.value.id })}</p>`}`;
 }
 
 /** Whether the chosen model is known to look at pictures. */
@@ -156,14 +157,14 @@ function seeing() {
 /** @param {{chip: Chip}} props */
 function Chipped({ chip }) {
   const { state, label, kind, fault, note, done } = chip;
-  const words = state === "sending" ? `${Math.floor(done * 100)} %` : state === "reading" ? note || "Reading" : fault || note || bytes(chip.size);
+  const words = state === "sending" ? `${Math.floor(done * 100)} %` : state === "reading" ? note || _("Reading") : fault || note || bytes(chip.size);
   return html`<li class=${state === "failed" ? "chip bad" : "chip"}>
     ${kind === "image" && state === "ready" ? html`<img src=${addressOf(chip, true)} alt="" width="40" height="40" />`
       : html`<span class="lead"><${Icon} name=${state === "failed" ? "alert" : "file"} /></span>`}
     <span class="cut"><b class="cut">${label}</b><small class=${fault ? "" : "cut"} role=${fault ? "alert" : null}>
       ${state === "reading" && html`<span class="lamp"></span> `}${words}</small></span>
-    <${Tap} small icon="close" label=${`Remove ${label}`} onClick=${() => remove(chip)} />
-    ${state === "sending" && html`<progress max="1" value=${done} aria-label=${`Sending ${label}`}></progress>`}
+    <${Tap} small icon="close" label=${_("Remove {name}", { name: label })} onClick=${() => remove(chip)} />
+    ${state === "sending" && html`<progress max="1" value=${done} aria-label=${_("Sending {name}", { name: label })}></progress>`}
   </li>`;
 }
 
@@ -172,8 +173,8 @@ export function Files({ files }) {
   if (!files.length) return null;
   const pictures = files.filter((file) => file.kind === "image");
   const items = pictures.map((file) => ({ src: addressOf(file), label: file.label }));
-  return html`<ul class="files" aria-label="Files of this message">${files.map((file) => file.kind === "image"
-    ? html`<li><button type="button" class="shot" aria-label=${`Open ${file.label}`} title=${file.label}
+  return html`<ul class="files" aria-label=${_("Files of this message")}>${files.map((file) => file.kind === "image"
+    ? html`<li><button type="button" class="shot" aria-label=${_("Open {name}", { name: file.label })} title=${file.label}
         onClick=${() => (viewed.value = { items, at: pictures.indexOf(file) })}>
         <img src=${addressOf(file, true)} alt=${file.label} loading="lazy" onError=${gone} /></button></li>`
     : html`<li class="chip"><span class="lead"><${Icon} name=${file.kind === "audio" ? "speak" : "file"} /></span>
@@ -184,7 +185,7 @@ export function Files({ files }) {
 function gone(event) {
   const picture = /** @type {HTMLImageElement} */ (event.currentTarget);
   picture.closest("button")?.setAttribute("disabled", "");
-  picture.alt = `${picture.alt} is no longer there`;
+  picture.alt = _("{name} is no longer there", { name: picture.alt });
 }
 
 /** Opens the pictures of an answer large. @param {MouseEvent} event */
@@ -192,7 +193,7 @@ export function pressedPicture(event) {
   const pressed = /** @type {HTMLElement} */ (event.target).closest(".shot");
   if (!pressed || event.defaultPrevented) return;
   const all = [...(pressed.closest(".prose")?.querySelectorAll(".shot img") ?? [])];
-  const items = all.map((img) => ({ src: img.getAttribute("src") ?? "", label: img.getAttribute("alt") || "Picture" }));
+  const items = all.map((img) => ({ src: img.getAttribute("src") ?? "", label: img.getAttribute("alt") || _("Picture") }));
   viewed.value = { items, at: all.indexOf(/** @type {Element} */ (pressed.querySelector("img"))) };
 }
 

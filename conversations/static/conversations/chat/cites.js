@@ -1,5 +1,7 @@
 // Which mark in an answer means which source. Needs no page but to make the links.
 
+import { _ } from "./i18n.js";
+
 /** @typedef {{number: number, url: string, title: string, host: string}} Source */
 
 const MARK = /\[(\d{1,2})\]/;
@@ -87,6 +89,6 @@ function chip({ number, url, title, host }) {
   link.rel = "noopener noreferrer nofollow";
   link.textContent = String(number);
   link.title = `${title} · ${host}`;
-  link.ariaLabel = `Source ${number}: ${title}`;
+  link.ariaLabel = _("Source {number}: {title}", { number, title });
   return link;
 }

@@ -8,6 +8,7 @@ import "dompurify";
 import { Blocks, hasReferences } from "./blocks.js";
 import { page } from "./api.js";
 import { linked, marked as cited } from "./cites.js";
+import { _ } from "./i18n.js";
 import { mathBlock, mathInline } from "./mathrules.js";
 
 const purify = /** @type {any} */ (globalThis).DOMPurify;
@@ -87,12 +88,12 @@ function framed(image, source) {
   const frame = element("span", "pic");
   const open = /** @type {HTMLButtonElement} */ (element("button", "shot"));
   open.type = "button";
-  open.ariaLabel = `Open ${image.alt || "picture"}`;
+  open.ariaLabel = image.alt ? _("Open {name}", { name: image.alt }) : _("Open picture");
   const take = /** @type {HTMLAnchorElement} */ (element("a", "tap"));
   take.href = source;
   take.download = "";
-  take.ariaLabel = `Download ${image.alt || "picture"}`;
-  take.title = "Download";
+  take.ariaLabel = image.alt ? _("Download {name}", { name: image.alt }) : _("Download picture");
+  take.title = _("Download");
   const icon = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   icon.setAttribute("class", "i");
   icon.setAttribute("aria-hidden", "true");
@@ -113,7 +114,7 @@ function asImage(image) {
     framed(image, source);
     return;
   }
-  const words = `${image.alt || "Picture"} (${url.host || "elsewhere"})`;
+  const words = `${image.alt || _("Picture")} (${url.host || _("elsewhere")})`;
   if (image.closest("a")) {
     image.replaceWith(words);
     return;
@@ -121,7 +122,7 @@ function asImage(image) {
   const link = document.createElement("a");
   link.href = /^https?:$/.test(url.protocol) ? url.href : "#";
   link.textContent = words;
-  link.title = "Pictures from other servers are not loaded by themselves.";
+  link.title = _("Pictures from other servers are not loaded by themselves.");
   asLink(link);
   image.replaceWith(link);
 }
@@ -131,7 +132,7 @@ function asTable(table) {
   const frame = element("div", "tbl");
   frame.tabIndex = 0;
   frame.role = "region";
-  frame.ariaLabel = "Table";
+  frame.ariaLabel = _("Table");
   for (const cell of table.querySelectorAll("[align]")) {
     if (cell.getAttribute("align") !== "left") cell.classList.add(cell.getAttribute("align") === "right" ? "r" : "c");
     cell.removeAttribute("align");
@@ -173,11 +174,11 @@ function codeBlock(pre, finished) {
   name.textContent = language || "text";
   const copy = /** @type {HTMLButtonElement} */ (element("button", "btn small"));
   copy.type = "button";
-  copy.textContent = "Copy";
+  copy.textContent = _("Copy");
   copy.dataset.copy = "";
   bar.append(name, copy);
   pre.tabIndex = 0;
-  pre.ariaLabel = language ? `Code, ${language}` : "Code";
+  pre.ariaLabel = language ? _("Code, {language}", { language }) : _("Code");
   pre.role = "region";
   code.className = "";
   block.append(bar, pre.cloneNode(true));

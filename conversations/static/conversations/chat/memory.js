@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ROOT, json } from "./api.js";
+import { _ } from "./i18n.js";
 import * as store from "./store.js";
 import { Dialog, Icon, Tap, html } from "./ui.js";
 import { time } from "./words.js";
@@ -48,7 +49,7 @@ function Memory({ close }) {
     if (!memory) return;
     attempt(async () => {
       const { count } = await json("POST", MINE, { items: [{ memory }] });
-      if (!count) store.tell("That was remembered already.");
+      if (!count) store.tell(_("That was remembered already."));
       setAdding("");
       await read();
       await look();
@@ -73,30 +74,30 @@ function Memory({ close }) {
     await read();
     await look();
   });
-  return html`<${Dialog} label="Memory" className="wide" close=${close}>
-    <h2>Memory</h2>
+  return html`<${Dialog} label=${_("Memory")} className="wide" close=${close}>
+    <h2>${_("Memory")}</h2>
     <label class="tick-row"><input type="checkbox" role="switch" data-first disabled=${!settings} checked=${settings?.used_in_chats ?? false}
       onChange=${(/** @type {any} */ event) => use(event.currentTarget.checked)} />
-      <span>Use it in chats<small class="mute">What fits a question is sent to the model with it.</small></span></label>
-    <form class="joined" onSubmit=${add}><input class="input" aria-label="Something to remember" maxlength="4000" placeholder="I write British English."
+      <span>${_("Use it in chats")}<small class="mute">${_("What fits a question is sent to the model with it.")}</small></span></label>
+    <form class="joined" onSubmit=${add}><input class="input" aria-label=${_("Something to remember")} maxlength="4000" placeholder=${_("I write British English.")}
         value=${adding} onInput=${(/** @type {any} */ event) => setAdding(event.currentTarget.value)} />
-      <button type="submit" class="btn line" disabled=${!adding.trim()}>Remember</button></form>
-    <div class="find inner"><${Icon} name="search" /><input type="search" aria-label="Search memory" placeholder="Search memory" value=${words}
+      <button type="submit" class="btn line" disabled=${!adding.trim()}>${_("Remember")}</button></form>
+    <div class="find inner"><${Icon} name="search" /><input type="search" aria-label=${_("Search memory")} placeholder=${_("Search memory")} value=${words}
       onInput=${(/** @type {any} */ event) => setWords(event.currentTarget.value)} /></div>
     ${fault && html`<p class="err" role="alert">${fault}</p>`}
-    ${items?.length === 0 && html`<p class="mute">${words ? `Nothing with “${words}”.` : "Nothing is remembered of you."}</p>`}
+    ${items?.length === 0 && html`<p class="mute">${words ? _("Nothing with “{words}”.", { words }) : _("Nothing is remembered of you.")}</p>`}
     <ul class="rows">${(items ?? []).map((item) => html`<li key=${item.id}>${editing === item.id
       ? html`<${Editing} item=${item} done=${change} />`
       : html`<span class="wraps">${item.memory}<small class="mute">${time(item.updated_at)}</small></span>
-        <${Tap} small icon="edit" label=${`Change: ${item.memory.slice(0, 60)}`} onClick=${() => setEditing(item.id)} />
-        <${Tap} small icon="trash" label=${`Forget: ${item.memory.slice(0, 60)}`} onClick=${() => forget(item)} />`}</li>`)}</ul>
-    ${more > 0 && html`<button type="button" class="btn line" onClick=${() => read(more)}>More</button>`}
+        <${Tap} small icon="edit" label=${_("Change: {text}", { text: item.memory.slice(0, 60) })} onClick=${() => setEditing(item.id)} />
+        <${Tap} small icon="trash" label=${_("Forget: {text}", { text: item.memory.slice(0, 60) })} onClick=${() => forget(item)} />`}</li>`)}</ul>
+    ${more > 0 && html`<button type="button" class="btn line" onClick=${() => read(more)}>${_("More")}</button>`}
     <footer>${sure
-      ? html`<span>Forget all ${settings?.count} for good?</span><span class="push"></span>
-        <button type="button" class="btn" onClick=${() => setSure(false)}>Keep</button><button type="button" class="btn bad" onClick=${forgetAll}>Forget</button>`
-      : html`${settings?.count > 0 && html`<button type="button" class="btn" onClick=${() => setSure(true)}>Forget everything</button>`}
-        <span class="push mute">${settings && `${settings.count} of ${settings.limit}`}</span>
-        <button type="button" class="btn line" onClick=${close}>Close</button>`}</footer></${Dialog}>`;
+      ? html`<span>${_("Forget all {count} for good?", { count: settings?.count })}</span><span class="push"></span>
+        <button type="button" class="btn" onClick=${() => setSure(false)}>${_("Keep")}</button><button type="button" class="btn bad" onClick=${forgetAll}>${_("Forget")}</button>`
+      : html`${settings?.count > 0 && html`<button type="button" class="btn" onClick=${() => setSure(true)}>${_("Forget everything")}</button>`}
+        <span class="push mute">${settings && _("{part} of {all}", { part: settings.count, all: settings.limit })}</span>
+        <button type="button" class="btn line" onClick=${close}>${_("Close")}</button>`}</footer></${Dialog}>`;
 }
 
 /** @param {{item: any, done: (item: any, words: string) => void}} props */
@@ -109,9 +110,9 @@ function Editing({ item, done }) {
     event.preventDefault();
     event.stopPropagation();
   };
-  return html`<input class="input" aria-label="What is remembered" maxlength="4000" value=${words} ref=${(/** @type {any} */ field) => field?.focus()}
+  return html`<input class="input" aria-label=${_("What is remembered")} maxlength="4000" value=${words} ref=${(/** @type {any} */ field) => field?.focus()}
       onInput=${(/** @type {any} */ event) => setWords(event.currentTarget.value)} onKeyDown=${keyed} />
-    <button type="button" class="btn line" onClick=${() => done(item, words.trim())}>Save</button>`;
+    <button type="button" class="btn line" onClick=${() => done(item, words.trim())}>${_("Save")}</button>`;
 }
 
 export const dialogs = { memory: Memory };

@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { Finder } from "./dialogs.js";
+import { _ } from "./i18n.js";
 import * as store from "./store.js";
 import { Dialog, Icon, focusBox, html, isWide } from "./ui.js";
 import { favoured, matching, modelKey, room, symbol } from "./words.js";
@@ -9,7 +10,7 @@ import { favoured, matching, modelKey, room, symbol } from "./words.js";
 /** @typedef {import("./words.js").Model} Model */
 /** @type {Record<string, [string, string]>} */
 const ABILITIES = {
-  vision: ["eye", "Sees pictures"], tools: ["tool", "Calls tools"], image: ["image", "Draws"], audio: ["quote", "Hears"],
+  vision: ["eye", _("Sees pictures")], tools: ["tool", _("Calls tools")], image: ["image", _("Draws")], audio: ["quote", _("Hears")],
 };
 const MOST = 4;
 const kept = () => store.remembered("favourites").split("\n").filter(Boolean);
@@ -20,7 +21,7 @@ function Models({ close }) {
   useEffect(() => void store.loadProviders(), []);
   const [favourites, setFavourites] = useState(kept);
   const [wanted, setWanted] = useState(/** @type {string[]} */ ([]));
-  const { label, many = false, use: given, least = 2 } = store.picking.value ?? { label: "Choose a model", use: null };
+  const { label, many = false, use: given, least = 2 } = store.picking.value ?? { label: _("Choose a model"), use: null };
   const [taken, setTaken] = useState(/** @type {Model[]} */ (many ? store.picking.value?.taken ?? [] : []));
   const all = store.models.value ?? [];
   const flags = Object.keys(ABILITIES).filter((flag) => all.some((model) => model.can.includes(flag)));
@@ -45,7 +46,7 @@ function Models({ close }) {
     const key = modelKey(model);
     const next = favourites.includes(key) ? favourites.filter((other) => other !== key) : [...favourites, key];
     store.remember("favourites", next.join("\n"));
-    store.said.value = next.includes(key) ? `${model.id} is a favourite.` : `${model.id} is no favourite any more.`;
+    store.said.value = next.includes(key) ? _("{model} is a favourite.", { model: model.id }) : _("{model} is no favourite any more.", { model: model.id });
     setFavourites(next);
   };
   const also = (/** @type {KeyboardEvent} */ event, /** @type {Model} */ model) => {
@@ -58,27 +59,27 @@ function Models({ close }) {
   const ticked = (/** @type {Model} */ model) => (many ? isTaken(model) : !given && model.id === id && model.provider === provider);
   const row = (/** @type {Model} */ model) => html`
     <span class="sym" aria-hidden="true">${symbol(model.label === "alias" ? model.id : model.label)}</span>
-    <span class="cut"><b class="cut">${model.id}</b><small class="cut">${model.label === "alias" ? "Chosen by your administrator" : model.label}${model.context ? ` · ${room(model.context)}` : ""}</small></span>
+    <span class="cut"><b class="cut">${model.id}</b><small class="cut">${model.label === "alias" ? _("Chosen by your administrator") : model.label}${model.context ? ` · ${room(model.context)}` : ""}</small></span>
     <span class="can">${model.can.filter((flag) => flag in ABILITIES).map((flag) => html`<span role="img"
       aria-label=${ABILITIES[flag][1]} title=${ABILITIES[flag][1]}><${Icon} name=${ABILITIES[flag][0]} /></span>`)}
-      <span class=${favourites.includes(modelKey(model)) ? "star on" : "star"} title="Favourite (Alt S)" onClick=${(/** @type {Event} */ event) => {
+      <span class=${favourites.includes(modelKey(model)) ? "star on" : "star"} title=${_("Favourite (Alt S)")} onClick=${(/** @type {Event} */ event) => {
         event.stopPropagation();
         star(model);
-      }}><${Icon} name=${favourites.includes(modelKey(model)) ? "starred" : "star"} />${favourites.includes(modelKey(model)) && html`<span class="vh">favourite</span>`}</span></span>
-    <span class="tick">${ticked(model) && html`<${Icon} name="check" /><span class="vh">${many ? "chosen" : "in use"}</span>`}</span>`;
+      }}><${Icon} name=${favourites.includes(modelKey(model)) ? "starred" : "star"} />${favourites.includes(modelKey(model)) && html`<span class="vh">${_("favourite")}</span>`}</span></span>
+    <span class="tick">${ticked(model) && html`<${Icon} name="check" /><span class="vh">${many ? _("chosen") : _("in use")}</span>`}</span>`;
   const press = (/** @type {string} */ flag) => () =>
     setWanted(wanted.includes(flag) ? wanted.filter((other) => other !== flag) : [...wanted, flag]);
-  const tools = html`<div class="sieve" role="group" aria-label="Show only">
-    <${Sieve} on=${wanted.includes("star")} press=${press("star")} icon="star" label="Favourites" />
+  const tools = html`<div class="sieve" role="group" aria-label=${_("Show only")}>
+    <${Sieve} on=${wanted.includes("star")} press=${press("star")} icon="star" label=${_("Favourites")} />
     ${flags.map((flag) => html`<${Sieve} on=${wanted.includes(flag)} press=${press(flag)} icon=${ABILITIES[flag][0]} label=${ABILITIES[flag][1]} />`)}</div>`;
-  const hints = html`<span><kbd>Alt</kbd> <kbd>S</kbd> favourite</span>`;
+  const hints = html`<span><kbd>Alt</kbd> <kbd>S</kbd> ${_("favourite")}</span>`;
   return html`<${Dialog} label=${label} className="finder" close=${leave}>
-    <${Finder} label="Find a model" placeholder="Find a model or provider" words=${words} setWords=${setWords} rows=${rows}
-      use=${many ? toggle : done} row=${row} note=${many ? "choose or leave out" : "use"} tools=${tools} hints=${hints} also=${also}
-      empty=${words ? `No model with “${words}”.` : "No such model."} />
-    ${many && html`<footer class="many"><span class="mute" role="status">${taken.length} of at most ${MOST}</span><span class="push"></span>
-      <button type="button" class="btn" onClick=${leave}>Cancel</button>
-      <button type="button" class="btn solid" disabled=${taken.length < least} onClick=${() => done(taken)}>Compare</button></footer>`}
+    <${Finder} label=${_("Find a model")} placeholder=${_("Find a model or provider")} words=${words} setWords=${setWords} rows=${rows}
+      use=${many ? toggle : done} row=${row} note=${many ? _("choose or leave out") : _("use")} tools=${tools} hints=${hints} also=${also}
+      empty=${words ? _("No model with “{words}”.", { words }) : _("No such model.")} />
+    ${many && html`<footer class="many"><span class="mute" role="status">${_("{count} of at most {most}", { count: taken.length, most: MOST })}</span><span class="push"></span>
+      <button type="button" class="btn" onClick=${leave}>${_("Cancel")}</button>
+      <button type="button" class="btn solid" disabled=${taken.length < least} onClick=${() => done(taken)}>${_("Compare")}</button></footer>`}
   </${Dialog}>`;
 }
 

@@ -1,6 +1,8 @@
 // What a message is made of beside its words: files in buckets of the user's, and pictures by their address.
 // Knows neither the page nor the network.
 
+import { _ } from "./i18n.js";
+
 /**
  * @typedef {object} Attached a file that belongs to a message, or to the draft of one
  * @property {string} bucket the bucket that holds it alone; empty for a picture that has only an address
@@ -45,7 +47,7 @@ function fromPart(part) {
   if (part?.bucket_id) {
     const { bucket_id: bucket, name = "", label, size = 0 } = part;
     const kind = part.kind ?? (name ? "image" : "file");
-    return { bucket, name, label: label || name || "Files", kind, size };
+    return { bucket, name, label: label || name || _("Files"), kind, size };
   }
   const url = part?.type === "image_url" ? part.image_url?.url : "";
   return isOurs(url) ? fromAddress({ url }) : null;
@@ -53,7 +55,7 @@ function fromPart(part) {
 
 /** @param {any} item @returns {Attached} */
 function fromAddress({ url, name = "", size = 0 }) {
-  return { bucket: "", name: "", label: name || "Picture", kind: "image", size, url };
+  return { bucket: "", name: "", label: name || _("Picture"), kind: "image", size, url };
 }
 
 /** Whether asking for it tells nobody else. @param {unknown} url */
@@ -80,10 +82,10 @@ export function addressOf({ bucket, name, url }, small = false) {
 
 /** "4.1 MB". @param {number} bytes */
 export function bytes(bytes) {
-  if (bytes < 1000) return `${bytes} B`;
-  for (const [unit, size] of /** @type {[string, number][]} */ ([["kB", 1e3], ["MB", 1e6], ["GB", 1e9]])) {
+  if (bytes < 1000) return `${bytes} ${_("B")}`;
+  for (const [unit, size] of /** @type {[string, number][]} */ ([[_("kB"), 1e3], [_("MB"), 1e6], [_("GB"), 1e9]])) {
     const count = bytes / size;
-    if (count < 999.5 || unit === "GB") return `${count < 9.95 ? count.toFixed(1) : Math.round(count)} ${unit}`;
+    if (count < 999.5 || size === 1e9) return `${count < 9.95 ? count.toFixed(1) : Math.round(count)} ${unit}`;
   }
   return "";
 }
@@ -94,8 +96,8 @@ export function bytes(bytes) {
  * @param {number} most bytes
  */
 export function refusal({ name, size }, most) {
-  if (!size) return `${name} is empty.`;
-  return size > most ? `${name} has ${bytes(size)}; a file may have ${bytes(most)}.` : "";
+  if (!size) return _("{name} is empty.", { name });
+  return size > most ? _("{name} has {size}; a file may have {most}.", { name, size: bytes(size), most: bytes(most) }) : "";
 }
 
 /** A name for the title of a chat that begins with files alone. @param {Attached[]} files */

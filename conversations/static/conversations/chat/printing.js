@@ -2,6 +2,7 @@
 
 import { textOf } from "./answer.js";
 import { ROOT, json, page } from "./api.js";
+import { _ } from "./i18n.js";
 import * as store from "./store.js";
 import { dress } from "./ui.js";
 import { time } from "./words.js";
@@ -20,16 +21,16 @@ async function branch(id) {
 /** @param {any} chat */
 export async function print(chat) {
   dress();
-  store.tell("Getting the chat ready to print.");
+  store.tell(_("Getting the chat ready to print."));
   const [{ Prose }, messages] = await Promise.all([import("./markdown.js"), branch(chat.id)]);
   const sheet = document.createElement("div");
   sheet.id = "sheet";
-  sheet.append(element("h1", chat.title || "Chat"), element("p", `${page.user.name} · ${time(new Date().toISOString())}`, "mute"));
+  sheet.append(element("h1", chat.title || _("Chat")), element("p", `${page.user.name} · ${time(new Date().toISOString())}`, "mute"));
   for (const message of messages) {
     if (message.role !== "user" && message.role !== "assistant") continue;
     const asked = message.role === "user";
     const turn = element("article", "", asked ? "asked" : "");
-    turn.append(element("p", `${asked ? page.user.name : message.model || "Answer"} · ${time(message.created_at)}`, "mute"));
+    turn.append(element("p", `${asked ? page.user.name : message.model || _("Answer")} · ${time(message.created_at)}`, "mute"));
     const said = element("div", asked ? textOf(message.content) : "", asked ? "plain" : "prose");
     if (!asked) new Prose(said).update(textOf(message.content), true);
     turn.append(said);

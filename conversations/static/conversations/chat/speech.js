@@ -2,6 +2,7 @@
 
 import { effect } from "@preact/signals";
 import { ROOT, page } from "./api.js";
+import { _ } from "./i18n.js";
 import { pieces, speakable } from "./spoken.js";
 import * as store from "./store.js";
 import * as thread from "./thread.js";
@@ -64,7 +65,7 @@ async function byServer(words) {
   for (let at = 0; at < words.length && !over; at += 1) {
     const ended = new Promise((resolve, reject) => {
       sounding.onended = resolve;
-      sounding.onerror = () => reject(new Error("The answer could not be read aloud."));
+      sounding.onerror = () => reject(new Error(_("The answer could not be read aloud.")));
     });
     const following = sounding.play().then(() => (at + 1 < words.length && !over ? player(words[at + 1]) : null));
     try {
@@ -72,7 +73,7 @@ async function byServer(words) {
     } catch (error) {
       if (over) return;
       if (at || !globalThis.speechSynthesis?.getVoices().length) {
-        throw new Error("The answer could not be read aloud.", { cause: error });
+        throw new Error(_("The answer could not be read aloud."), { cause: error });
       }
       return byBrowser(words);
     }
@@ -90,7 +91,7 @@ async function byBrowser(words) {
     const said = new SpeechSynthesisUtterance(text);
     said.onend = resolve;
     said.onerror = ({ error }) => (error === "canceled" || error === "interrupted" ? resolve(undefined)
-      : reject(new Error("This browser could not read the answer aloud.")));
+      : reject(new Error(_("This browser could not read the answer aloud."))));
     voice.speak(said);
   })));
 }

@@ -2,12 +2,20 @@
 
 import { useRef, useState } from "preact/hooks";
 import { ROOT, upload } from "./api.js";
+import { _, ngettext } from "./i18n.js";
 import { openChat } from "./sidebar.js";
 import * as store from "./store.js";
 import { Dialog, Icon, html } from "./ui.js";
 
 /** @type {Record<string, string>} */
-const BECAME = { imported: "imported", updated: "new messages", unchanged: "was here", failed: "failed" };
+const BECAME = { imported: _("imported"), updated: _("new messages"), unchanged: _("was here"), failed: _("failed") };
+/** @type {Record<string, (count: number) => string>} */
+const COUNTED = {
+  imported: (count) => ngettext("{count} imported", "{count} imported", count),
+  updated: (count) => ngettext("{count} new messages", "{count} new messages", count),
+  unchanged: (count) => ngettext("{count} was here", "{count} was here", count),
+  failed: (count) => ngettext("{count} failed", "{count} failed", count),
+};
 const SHOWN = 200;
 
 /** @param {{close: () => void}} props */
@@ -47,28 +55,28 @@ function Transfer({ close }) {
     event.preventDefault();
     send(event.dataTransfer?.files[0]);
   };
-  return html`<${Dialog} label="Import and export" className="wide" close=${leave}>
-    <h2>Import and export</h2>
-    <h3>Import</h3>
-    <p class="mute">From ChatGPT, Claude, Open WebUI, g4f or this server: the file you were given there, JSON or ZIP. The same file again doubles nothing.</p>
+  return html`<${Dialog} label=${_("Import and export")} className="wide" close=${leave}>
+    <h2>${_("Import and export")}</h2>
+    <h3>${_("Import")}</h3>
+    <p class="mute">${_("From ChatGPT, Claude, Open WebUI, g4f or this server: the file you were given there, JSON or ZIP. The same file again doubles nothing.")}</p>
     <label class="drop-file" onDragOver=${(/** @type {Event} */ event) => event.preventDefault()} onDrop=${drop}>
-      <${Icon} name="plus" /><span>${state ? (state === "sending" ? "Sending" : "Reading the chats") : "Choose a file, or drop it here"}</span>
-      <input class="vh" type="file" accept=".json,.zip,application/json,application/zip" aria-label="File to import" disabled=${Boolean(state)}
+      <${Icon} name="plus" /><span>${state ? (state === "sending" ? _("Sending") : _("Reading the chats")) : _("Choose a file, or drop it here")}</span>
+      <input class="vh" type="file" accept=".json,.zip,application/json,application/zip" aria-label=${_("File to import")} disabled=${Boolean(state)}
         onChange=${(/** @type {any} */ event) => send(event.currentTarget.files[0])} /></label>
-    ${state && html`<progress aria-label="Import" max="1" value=${state === "sending" ? part : undefined}></progress>`}
+    ${state && html`<progress aria-label=${_("Import")} max="1" value=${state === "sending" ? part : undefined}></progress>`}
     ${fault && html`<p class="err" role="alert">${fault}</p>`}
     ${report && html`<${Report} report=${report} close=${leave} />`}
-    <h3>Export</h3>
-    <p class="mute">All your chats, the archive and the bin too. JSON has every branch and can be imported again.</p>
-    <p class="buttons"><a class="btn line" download href=${`${ROOT}/conversations/export`}><${Icon} name="download" small /> All as JSON</a>
-      <a class="btn line" download href=${`${ROOT}/conversations/export?format=markdown`}><${Icon} name="download" small /> All as Markdown</a></p>
-    <footer><button type="button" class="btn line" data-first onClick=${leave}>${state ? "Cancel" : "Close"}</button></footer></${Dialog}>`;
+    <h3>${_("Export")}</h3>
+    <p class="mute">${_("All your chats, the archive and the bin too. JSON has every branch and can be imported again.")}</p>
+    <p class="buttons"><a class="btn line" download href=${`${ROOT}/conversations/export`}><${Icon} name="download" small /> ${_("All as JSON")}</a>
+      <a class="btn line" download href=${`${ROOT}/conversations/export?format=markdown`}><${Icon} name="download" small /> ${_("All as Markdown")}</a></p>
+    <footer><button type="button" class="btn line" data-first onClick=${leave}>${state ? _("Cancel") : _("Close")}</button></footer></${Dialog}>`;
 }
 
 /** @param {any} report */
 function summary(report) {
-  const parts = Object.entries(BECAME).filter(([name]) => report[name]).map(([name, words]) => `${report[name]} ${words}`);
-  return parts.length ? `${parts.join(", ")}.` : "There was no chat in it.";
+  const parts = Object.entries(COUNTED).filter(([name]) => report[name]).map(([name, words]) => words(report[name]));
+  return parts.length ? `${parts.join(", ")}.` : _("There was no chat in it.");
 }
 
 /** @param {{report: any, close: () => void}} props */
@@ -78,13 +86,13 @@ function Report({ report, close }) {
     close();
     openChat(id);
   };
-  return html`<section aria-label="Report"><p><strong>${summary(report)}</strong></p>
+  return html`<section aria-label=${_("Report")}><p><strong>${summary(report)}</strong></p>
     ${report.warnings.map((/** @type {string} */ words) => html`<p class="err">${words}</p>`)}
-    <ul class="rows" tabindex="0" aria-label="Chats in the file">${report.conversations.slice(0, SHOWN).map((/** @type {any} */ item) => html`<li>
-      <span><span class="cut">${item.id ? html`<a href=${`/chat/${item.id}/`} onClick=${open(item.id)}>${item.title || "Chat"}</a>` : item.title || "Chat"}</span>
+    <ul class="rows" tabindex="0" aria-label=${_("Chats in the file")}>${report.conversations.slice(0, SHOWN).map((/** @type {any} */ item) => html`<li>
+      <span><span class="cut">${item.id ? html`<a href=${`/chat/${item.id}/`} onClick=${open(item.id)}>${item.title || _("Chat")}</a>` : item.title || _("Chat")}</span>
         ${item.warnings.map((/** @type {string} */ words) => html`<small class="mute">${words}</small>`)}</span>
-      <small class=${item.status === "failed" ? "err" : "mute"}>${BECAME[item.status] ?? item.status}${item.messages ? ` · ${item.messages} messages` : ""}</small></li>`)}</ul>
-    ${report.conversations.length > SHOWN && html`<p class="mute">And ${report.conversations.length - SHOWN} more.</p>`}</section>`;
+      <small class=${item.status === "failed" ? "err" : "mute"}>${BECAME[item.status] ?? item.status}${item.messages ? ` · ${ngettext("{count} message", "{count} messages", item.messages)}` : ""}</small></li>`)}</ul>
+    ${report.conversations.length > SHOWN && html`<p class="mute">${ngettext("And {count} more.", "And {count} more.", report.conversations.length - SHOWN)}</p>`}</section>`;
 }
 
 export const dialogs = { transfer: Transfer };

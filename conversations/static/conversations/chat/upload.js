@@ -1,6 +1,7 @@
 // Sends a file into a bucket of its own, tells how far it is, and follows its reading to the end.
 
 import { ROOT, events, request, token } from "./api.js";
+import { _ } from "./i18n.js";
 import { bytes } from "./parts.js";
 
 /**
@@ -20,8 +21,8 @@ export async function sent(file, chip, tell) {
       tell({ state: "ready", kind: "audio", name: media.name, note: bytes(chip.size) });
     } else {
       const size = await read(chip, tell);
-      if (!size) throw new Error(`Nothing in ${chip.label} can be read.`);
-      tell({ state: "ready", kind: media ? "audio" : "file", note: `${bytes(size)} of text` });
+      if (!size) throw new Error(_("Nothing in {name} can be read.", { name: chip.label }));
+      tell({ state: "ready", kind: media ? "audio" : "file", note: _("{size} of text", { size: bytes(size) }) });
     }
   } catch (error) {
     if (/** @type {any} */ (error).name === "AbortError") return;
@@ -31,7 +32,7 @@ export async function sent(file, chip, tell) {
 
 /** @param {any} skipped @param {string} label */
 function said(skipped, label) {
-  return skipped.reason || skipped.message || `${label} cannot be used.`;
+  return skipped.reason || skipped.message || _("{name} cannot be used.", { name: label });
 }
 
 /**
@@ -49,7 +50,7 @@ function posted(file, chip, tell) {
   return new Promise((resolve, reject) => {
     call.upload.onprogress = ({ loaded, total }) => total && tell({ done: loaded / total });
     call.upload.onload = () => tell({ state: "reading", done: 1 });
-    call.onerror = () => reject(new Error(`${chip.label} was not sent: the server was not reached.`));
+    call.onerror = () => reject(new Error(_("{name} was not sent: the server was not reached.", { name: chip.label })));
     call.onabort = () => reject(new DOMException("stopped", "AbortError"));
     call.onload = () => {
       let body = null;
@@ -72,8 +73,8 @@ function posted(file, chip, tell) {
 function words(status, body, chip) {
   const reason = body?.error?.message;
   if (reason) return reason;
-  if (status === 413) return `${chip.label} is too large for this server.`;
-  return `${chip.label} was not taken: the server answered ${status}.`;
+  if (status === 413) return _("{name} is too large for this server.", { name: chip.label });
+  return _("{name} was not taken: the server answered {status}.", { name: chip.label, status });
 }
 
 /**
@@ -91,8 +92,8 @@ async function read(chip, tell) {
   let size = 0;
   for await (const { data } of events(response)) {
     if (data?.error) throw new Error(data.error.message ?? String(data.error));
-    if (data?.action === "transcribe") tell({ note: "Writing down what is said" });
-    if (data?.action === "load") tell({ note: `Reading: ${bytes(data.size)} of text` });
+    if (data?.action === "transcribe") tell({ note: _("Writing down what is said") });
+    if (data?.action === "load") tell({ note: _("Reading: {size} of text", { size: bytes(data.size) }) });
     if (data?.action === "done") size = data.size;
   }
   return size;

@@ -1,5 +1,6 @@
 // Pictures, large, one at a time.
 
+import { _ } from "./i18n.js";
 import { Dialog, Icon, Tap, html } from "./ui.js";
 import { viewed } from "./attachments.js";
 
@@ -17,12 +18,12 @@ export function Pictures({ close }) {
   return html`<${Dialog} label=${label} className="viewer" close=${close}>
     <div onKeyDown=${keyed}>
       <header><b class="cut">${label}</b>
-        ${items.length > 1 && html`<span class="mute" role="status">${at + 1} of ${items.length}</span>`}
+        ${items.length > 1 && html`<span class="mute" role="status">${_("{part} of {all}", { part: at + 1, all: items.length })}</span>`}
         <span class="push"></span>
-        ${items.length > 1 && html`<${Tap} icon="left" label="Previous picture" onClick=${() => step(-1)} />
-          <${Tap} icon="right" label="Next picture" onClick=${() => step(1)} />`}
-        <a class="tap" href=${src} download aria-label=${`Download ${label}`} title="Download"><${Icon} name="download" /></a>
-        <${Tap} icon="close" label="Close" data-first="" onClick=${close} /></header>
+        ${items.length > 1 && html`<${Tap} icon="left" label=${_("Previous picture")} onClick=${() => step(-1)} />
+          <${Tap} icon="right" label=${_("Next picture")} onClick=${() => step(1)} />`}
+        <a class="tap" href=${src} download aria-label=${_("Download {name}", { name: label })} title=${_("Download")}><${Icon} name="download" /></a>
+        <${Tap} icon="close" label=${_("Close")} data-first="" onClick=${close} /></header>
       <img src=${src} alt=${label} />
     </div></${Dialog}>`;
 }

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { page, request } from "./api.js";
+import { _ } from "./i18n.js";
 import { Icon, Tap, focusBox, html } from "./ui.js";
 
 const LONGEST_SECONDS = 600;
@@ -9,9 +10,9 @@ const BARS = 24;
 const KINDS = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
 const NAMES = { webm: "webm", ogg: "ogg", mp4: "m4a" };
 const REFUSED = {
-  NotAllowedError: "The browser does not let this page use the microphone.",
-  NotFoundError: "No microphone was found.",
-  NotReadableError: "The microphone is in use elsewhere.",
+  NotAllowedError: _("The browser does not let this page use the microphone."),
+  NotFoundError: _("No microphone was found."),
+  NotReadableError: _("The microphone is in use elsewhere."),
 };
 
 /** A recording that is being made. */
@@ -94,10 +95,10 @@ export function Dictation({ insert, close }) {
     setState("writing");
     try {
       const file = await recording.finished();
-      if (!file.size) throw new Error("Nothing was recorded.");
+      if (!file.size) throw new Error(_("Nothing was recorded."));
       const text = await written(file, abort.signal);
       if (abort.signal.aborted) return;
-      if (!text) throw new Error("Nothing was understood.");
+      if (!text) throw new Error(_("Nothing was understood."));
       insert(text);
       leave();
     } catch (error) {
@@ -139,18 +140,18 @@ export function Dictation({ insert, close }) {
     }, 80);
     return () => clearInterval(timer);
   }, [state]);
-  return html`<div class="dictation" role="group" aria-label="Dictation">
-    <${Tap} icon="close" label=${state === "failed" ? "Close" : "Cancel dictation"} keys="Escape" onClick=${leave} />
+  return html`<div class="dictation" role="group" aria-label=${_("Dictation")}>
+    <${Tap} icon="close" label=${state === "failed" ? _("Close") : _("Cancel dictation")} keys="Escape" onClick=${leave} />
     ${state === "failed" ? html`<p class="err" role="alert">${fault}</p>` : html`<${Meter} levels=${levels} />
       <span class="mute" role="status">${WORDS[/** @type {"asking"} */ (state)]}</span>`}
     <span class="push"></span>
     ${state === "recording" && html`<span class="mute clock" aria-hidden="true">${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}</span>`}
-    ${state !== "failed" && html`<button type="button" class="go" aria-label="Write it down" title="Write it down" ref=${button}
+    ${state !== "failed" && html`<button type="button" class="go" aria-label=${_("Write it down")} title=${_("Write it down")} ref=${button}
       disabled=${state !== "recording"} onClick=${done}><${Icon} name="check" /></button>`}
   </div>`;
 }
 
-const WORDS = { asking: "Waiting for the microphone", recording: "Listening", writing: "Writing it down" };
+const WORDS = { asking: _("Waiting for the microphone"), recording: _("Listening"), writing: _("Writing it down") };
 
 /** @param {{levels: number[]}} props the last ones, the newest at the end */
 function Meter({ levels }) {
