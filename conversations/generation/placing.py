@@ -118,6 +118,9 @@ def _comparable(message: Item) -> Item:
 def _as_sent(message: Message) -> Item:
     """A message of the tree in OpenAI's form, with what was attached to it."""
     found: Item = {"role": message.role, "content": message.content, **message.extra}
+    if message.role == Message.Role.TOOL and "tool_call_id" not in message.extra:
+        # It came as the older form, which names no call.
+        found["role"] = "function"
     if message.tool_calls:
         found["tool_calls"] = message.tool_calls
     if parts := _beside(message.attachments):

@@ -259,3 +259,20 @@ def test_what_makes_no_sense_is_refused_and_who_is_nobody_is_told(
     nobody = ann.gateway.http.post(PATH, json={**said, "conversation_id": NAME})
     assert (nobody.status_code, nobody.headers["warning"]) == (200, '299 g4fsite "ignored: conversation_id"')
     assert Message.objects.count() == rows
+
+
+def test_what_became_too_long_is_refused_and_leaves_nothing(ann: Caller, provider: ScriptedProvider) -> None:
+    """Nor is the conversation taken: it goes on with what may be said."""
+    ann.say(*["one"] * 1500)
+    late = ann.post(*["two"] * 1500, conversation_id=NAME)
+    assert (late.status_code, late.json()["error"]["code"]) == (400, "array_above_max_length")
+    until(lambda: not Generation.objects.filter(state="streaming").exists())
+    ann.say("three")
+    assert sent(provider)[-2:] == ["one", "three"]
+
+
+def test_answers_of_functions_in_the_older_form_go_along(ann: Caller, provider: ScriptedProvider) -> None:
+    ann.say("hi", {"role": "function", "name": "clock", "content": "noon"})
+    ann.say("and now?")
+    said = provider.chats[-1].json["messages"]
+    assert {"role": "function", "name": "clock", "content": "noon"} in said

@@ -80,7 +80,12 @@ class ChatCompletions(OpenAISurface):
         exchange.stays = key is not None
         turn = await open_turn(chat, principal, Around(key, links.base_of(exchange.scope)))
         chat.warnings = tuple(name for name in chat.warnings if name not in HEARD)
-        say(chat, turn.messages)
+        try:
+            say(chat, turn.messages)
+        except BaseException as error:
+            # With what was said before it may be more than a request may have.
+            await turn.ended(error)
+            raise
         # What is kept is read from the events, which bytes as they came are not.
         chat.raw = False
         await InConversation(turn).serve(exchange, principal, chat, targets, tally)
