@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -48,6 +48,8 @@ SOON_SECONDS = 0.3
 READER_SECONDS = 60.0
 NOT_ALLOWED, TOO_MUCH, STOPPING = 4401, 1008, 1012
 BEAT: Item = {"type": "beat"}
+# By user.
+_open: Counter[int] = Counter()
 DATA = re.compile(rb"^id: (\d+)\ndata: (.*)$", re.MULTILINE)
 
 
@@ -56,9 +58,17 @@ async def websocket_application(scope: dict[str, Any], receive: Any, send: Any) 
     if scope["path"] not in PATHS:
         raise BadRequest("No such websocket.", status=404, code="unknown_url")
     principal = await _principal(scope)
-    if hub.count(principal.user_id or 0) >= MOST_SOCKETS:
+    user = principal.user_id or 0
+    if _open[user] >= MOST_SOCKETS:
         raise TooManyStreams(f"{MOST_SOCKETS} websockets of yours are open, which is the limit.", retry_after=30)
-    await LiveSocket()({**scope, "principal": principal}, receive, send)
+    # Counted before anything is waited for: many may come at once.
+    _open[user] += 1
+    try:
+        await LiveSocket()({**scope, "principal": principal}, receive, send)
+    finally:
+        _open[user] -= 1
+        if not _open[user]:
+            del _open[user]
 
 
 async def _principal(scope: dict[str, Any]) -> Principal:

@@ -20,12 +20,14 @@ from urllib.parse import unquote
 import httptools
 import uvicorn
 from django.conf import settings
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.supervisors import ChangeReload
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame
 
 from g4fsite.cycle import Cycle
 from g4fsite.draining import draining
@@ -338,9 +340,29 @@ class DeadlineProtocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's, which waits for slow readers, told more than once that the server stops."""
+    """uvicorn's, which waits for slow readers, told more than once that the server stops.
+
+    What clients send without end takes no memory: pings whose answers they do not read, and fragments of nothing.
+    """
 
     _ending = False
+
+    def handle_ping(self) -> None:
+        output = self.conn.data_to_send()
+        # Not every ping needs an answer of its own (RFC 6455, 5.5.3).
+        if self.writable.is_set():
+            self.transport.write(b"".join(output))
+
+    def handle_cont(self, event: Frame) -> None:
+        # They count nothing against the size of a message.
+        if event.data or event.fin:
+            super().handle_cont(event)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        # Else each refusal is logged as a failure of the application.
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
 
     def shutdown(self) -> None:
         if self._ending:

@@ -85,9 +85,6 @@ class Hub:
             if not here:
                 del self._listeners[listener.user_id]
 
-    def count(self, user_id: int) -> int:
-        return len(self._listeners.get(user_id, ()))
-
     def tell(self, owner: int, item: Item) -> None:
         self._call(self._tell, owner, item)
 

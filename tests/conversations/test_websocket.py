@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -16,6 +19,8 @@ from django.test import Client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from conversations.websockets import MOST_SOCKETS
+from g4fsite.server import SocketProtocol
 from tests.conversations.conftest import Person
 from tests.support import services
 from tests.support.answers import Hold, events_of, sse
@@ -226,3 +231,36 @@ def test_every_worker_brings_the_news_and_says_that_it_stops(process: GatewayPro
         stopping.join(40)
     assert process.running == 0, process.output
     assert "Traceback" not in process.output
+
+
+def test_what_is_sent_without_end_takes_no_memory(gateway: LiveGateway, ann: Person, caplog: pytest.LogCaptureFixture):
+    """Pings whose answers nobody reads, fragments of nothing; and many sockets that are opened at once."""
+    parts = urlsplit(gateway.url)
+    head = "".join(f"{name}: {value}\r\n" for name, value in ann.headers.items())
+    wish = f"GET /ws/ HTTP/1.1\r\nHost: {parts.netloc}\r\n{head}Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    wish += "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ping, start, nothing = b"\x89\xfd" + b"\0" * 129, b"\x01\x81" + b"\0" * 5, b"\x00\x80" + b"\0" * 4
+    protocols = gateway._server.server_state.connections
+    with ExitStack() as all_of_them:
+        wires = []
+        for _ in range(MOST_SOCKETS + 20):
+            wire = all_of_them.enter_context(socket.socket())
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            wire.settimeout(20)
+            wire.connect((parts.hostname, parts.port))
+            wire.sendall(wish.encode())
+            wires.append(wire)
+        statuses = [wire.recv(12)[9:] for wire in wires]
+        assert Counter(statuses) == {b"101": MOST_SOCKETS, b"429": 20}
+        first = wires[statuses.index(b"101")]
+        open_ones = [one for one in protocols if isinstance(one, SocketProtocol) and not one.close_sent]
+        for wire in wires:
+            if wire is not first:
+                wire.close()
+        first.sendall(start + nothing * 100_000)
+        for _ in range(20):
+            first.sendall(ping * 8000)
+        first.sendall(ping)
+        assert sum(len(one.frames) for one in open_ones) < 10
+        assert sum(one.transport.get_write_buffer_size() for one in open_ones) < 1_000_000
+    assert "handshake" not in caplog.text, "refusals are nothing that went wrong here"
