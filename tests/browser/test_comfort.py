@@ -1,4 +1,4 @@
-"""High contrast by choice, and a word from the browser about an answer that ended while nobody looked."""
+"""What the menu lets one choose: contrast, the language, and a word about an answer that ended while nobody looked."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ TOLD = """() => {
   };
   Object.defineProperty(document, "hidden", { get: () => true });
 }"""
+
+
+def test_the_menu_chooses_the_language(chatting: Chatting) -> None:  # noqa: F811
+    page = chatting.page
+    for entry, name, code in (("Language English", "Deutsch", "de"), ("Deutsch", "简体中文", "zh-Hans")):
+        page.locator(".me").click()
+        page.get_by_role("menuitem", name=entry).click()
+        page.get_by_role("menuitem", name=name, exact=True).click()
+        page.locator(f":root[lang={code}] .me").wait_for()
+    assert page.url.endswith("/chat/")
 
 
 def test_high_contrast_and_notifications(chatting: Chatting, provider: ScriptedProvider) -> None:  # noqa: F811
