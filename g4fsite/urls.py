@@ -13,6 +13,7 @@ from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from conversations.memory.urls import urlpatterns as memory_urlpatterns
+from conversations.prompts.urls import urlpatterns as prompts_urlpatterns
 from conversations.shares.urls import urlpatterns as shares_urlpatterns
 from conversations.surface.urls import urlpatterns as conversations_urlpatterns
 from g4fsite import health
@@ -51,6 +52,7 @@ urlpatterns = [
     *responses_urlpatterns,
     *backend_urlpatterns,
     *memory_urlpatterns,
+    *prompts_urlpatterns,
     *shares_urlpatterns,
     *openai_urlpatterns,
 ]

@@ -2,6 +2,17 @@
 
 from conversations.models.conversations import Conversation, ConversationLimits, Generation, Message, State
 from conversations.models.memory import Memory, MemoryItem
+from conversations.models.prompts import Prompt
 from conversations.models.shares import SharedChat
 
-__all__ = ["Conversation", "ConversationLimits", "Generation", "Memory", "MemoryItem", "Message", "SharedChat", "State"]
+__all__ = [
+    "Conversation",
+    "ConversationLimits",
+    "Generation",
+    "Memory",
+    "MemoryItem",
+    "Message",
+    "Prompt",
+    "SharedChat",
+    "State",
+]

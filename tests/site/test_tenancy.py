@@ -144,6 +144,7 @@ OBJECTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("/backend-api/v2/memory/alice/{item}", "/backend-api/v2/memory/me/{item}"),
         {"memory": "x"},
     ),
+    r"backend-api/v2/prompts/(?P<prompt_id>[^/]+)": (("/backend-api/v2/prompts/{prompt}",), {"text": "x"}),
     SHARE: (
         ("/backend-api/v2/chat/{private}", "/backend-api/v2/chat/{link}"),
         {"title": "x", "updated": 2**50, "items": [{"role": "user", "content": "x"}]},
@@ -251,6 +252,7 @@ def furnish(house: House) -> None:
     assert house.ask("owner", "PATCH", here, json=patched).status_code == 200
     items = {"id": "c", "items": [{"role": "user", "content": f"{MARK} likes leaves"}]}
     assert house.ask("owner", "POST", "/backend-api/v2/memory/me", json=items).status_code == 200
+    prompt = house.ask("owner", "POST", "/backend-api/v2/prompts", json={"name": "x", "text": MARK})
     for share, visibility in ((private, "private"), (link, "link")):
         words = MARK if share is private else "shared"
         body = {"title": words, "items": [{"role": "user", "content": words}], "visibility": visibility}
@@ -264,6 +266,7 @@ def furnish(house: House) -> None:
         "private": private,
         "link": link,
         "response": response[0],
+        "prompt": prompt.json()["id"],
         "item": str(MemoryItem.objects.get(owner=house.owner).key),
     }
 

@@ -1,0 +1,1 @@
+"""A library of prompts: texts with variables that their owner calls by a slash and a word."""
