@@ -99,12 +99,20 @@ class FirstProviderForm(forms.Form):
         key, secret = self.cleaned_data["provider"], self.cleaned_data["key"]
         if key == OTHER:
             address = self.cleaned_data["address"].rstrip("/")
-            host = re.sub(r"[^A-Za-z0-9.-]", "", urlsplit(address).hostname or "").strip(".-")[:64]
             fields = {"adapter": "openai_chat", "base_url": address, "enabled": False}
-            return NewProvider(host or "Provider", fields, None, secret)
+            return NewProvider(_host(address) or "Provider", fields, None, secret)
         preset = presets()[key]
         base_url = self.found[key].base_url if key in self.found else preset.base_url
         return NewProvider(preset.name, {"base_url": base_url, "enabled": False}, preset, secret, preset.models)
+
+
+def _host(address: str) -> str:
+    """As a provider's name; empty where there is none, of which the row's own check says why."""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+    return re.sub(r"[^A-Za-z0-9.-]", "", host).strip(".-")[:64]
 
 
 def connect(wanted: NewProvider) -> tuple[ProviderModel, int, int]:

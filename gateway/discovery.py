@@ -376,7 +376,10 @@ def find_local_servers(candidates: Iterable[tuple[str, str]] | None = None) -> l
 
 def host_is_private(url: str) -> bool:
     """Whether the operator's base URL names this machine or network; asks the resolver for plain names."""
-    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return False
     if not host:
         return False
     if "." not in host.strip("[]") and ":" not in host:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from g4fsite.models import SetupToken
 from g4fsite.setup import make_setup_link
+from gateway.models import Provider
 from gateway.snapshot import Snapshot, store
 
 pytestmark = pytest.mark.django_db
@@ -145,3 +146,13 @@ def test_it_needs_the_csrf_token() -> None:
     strict = Client(enforce_csrf_checks=True)
     assert strict.post(make_setup_link(), GOOD).status_code == 403
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize("address", ["http://[", "http://[::1/v1", "http://\u2100.com/v1", "http://a:b/v1", "ftp://a/"])
+def test_what_is_no_address_is_said_to_be_none(client: Client, address: str) -> None:
+    client.post(make_setup_link(), GOOD)
+    page = client.post("/setup/provider/", {"provider": "other", "address": address, "key": "sk-secret"})
+    assert page.status_code == 200
+    assert 'role="alert"' in page.content.decode()
+    assert "sk-secret" not in page.content.decode()
+    assert not Provider.objects.exclude(adapter="demo").exists()
