@@ -14,7 +14,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from gateway.models import ResponseEvents, StoredResponse, UsageEvent
+from gateway.models import ApiKey, ResponseEvents, StoredResponse, UsageEvent
 from gateway.surfaces.responses.background import background
 from gateway.usage import writer
 from tests.support import answers
@@ -120,6 +120,22 @@ def test_its_stream_is_left_and_followed_from_any_event(slow: LiveGateway, go: t
     assert len(rows()) == 1
     assert look(slow, made, "DELETE").status_code == 200
     assert not ResponseEvents.objects.exists()
+
+
+def test_who_follows_has_a_stream_open_and_loses_it_with_the_key(slow: LiveGateway, alice: User, settings: Any) -> None:
+    settings.MAX_STREAMS_PER_KEY = 2
+    key = slow.make_key(alice)
+    with slow.client(key).responses.create(**ASK, stream=True) as stream:
+        made = next(iter(stream)).response.id
+    address, headers = f"/v1/responses/{made}?stream=true", slow.auth(key)
+    with slow.http.stream("GET", address, headers=headers) as followed:
+        parts = followed.iter_bytes()
+        next(parts)
+        [refused] = typed_events(slow.http.get(address, headers=headers).content)
+        assert (refused["type"], refused["code"]) == ("error", "too_many_streams")
+        ApiKey.objects.filter(name="test").update(revoked_at=timezone.now())
+        slow.reload()
+        assert b"completed" not in b"".join(parts)
 
 
 def test_who_cancels_ends_it_once(slow: LiveGateway, provider: ScriptedProvider, alice: User) -> None:

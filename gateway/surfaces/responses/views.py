@@ -15,12 +15,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from gateway.errors import BadRequest
+from gateway.authentication import Principal
+from gateway.errors import BadRequest, GatewayError, ServerStopping, TooManyStreams
+from gateway.live import Live, answers
 from gateway.models import StoredResponse
 from gateway.surfaces.exchange import COMMENT, STREAM_HEADERS
 from gateway.surfaces.openai.views import caller
 from gateway.surfaces.responses import store
-from gateway.surfaces.responses.encoder import shown, without_secret
+from gateway.surfaces.responses.encoder import error_fields, frame, shown, without_secret
 from gateway.surfaces.responses.items import unsupported
 from gateway.surfaces.responses.parser import ENCRYPTED
 from gateway.surfaces.views import JsonView
@@ -76,7 +78,7 @@ class Stored(StoredView):
             return Response(shown(store.looked_at(row), included(request)))
         if not row.streamed:
             raise unsupported("stream", "only what was made in the background as a stream is told again; leave it out.")
-        events = told_again(row.pk, _starting_after(request))
+        events = told_again(caller(request), row.pk, _starting_after(request))
         return StreamingHttpResponse(events, headers={name.decode(): value.decode() for name, value in STREAM_HEADERS})
 
     @extend_schema(tags=["responses"], responses={200: OpenApiTypes.OBJECT})
@@ -114,10 +116,32 @@ class InputItems(StoredView):
         return Response({"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": more})
 
 
-async def told_again(response_id: str, after: int) -> AsyncGenerator[bytes, None]:
-    """The events of a response after this number, until it is over."""
+async def told_again(principal: Principal, response_id: str, after: int) -> AsyncGenerator[bytes, None]:
+    """The events of a response after this number, until it is over. It is a stream of the key's like others."""
+    over = asyncio.Event()
+
+    def stop(reason: GatewayError) -> None:
+        # A server that stops ends the response itself, which is told.
+        if not isinstance(reason, ServerStopping):
+            over.set()
+
+    live = Live(principal, asyncio.get_running_loop(), stop, stream=True)
+    try:
+        answers.enter(live)
+    except TooManyStreams as error:
+        yield frame("error", 0, error_fields(error))
+        return
+    try:
+        async for data in _events_after(response_id, after, over):
+            yield data
+    finally:
+        answers.leave(live)
+
+
+async def _events_after(response_id: str, after: int, over: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """Ends early where `over` is set."""
     silent = 0.0
-    while True:
+    while not over.is_set():
         frames, running = await store.off_the_loop(partial(store.events_after, response_id, after))
         if frames:
             after, silent = after + len(frames), 0.0
