@@ -32,7 +32,7 @@ MOST_HITS = 1000
 # What PostgreSQL takes at most of one text: beyond a megabyte of words it refuses the row.
 INDEXED_CHARS = 100_000
 SNIPPETS = 3
-AROUND = 80
+BEFORE, AFTER = 32, 80  # characters: what was looked for has to stand in the first line of a narrow list
 
 
 @dataclass(frozen=True)
@@ -213,8 +213,10 @@ def _rows_of(index: Index, query: Query, owner_id: int, names: tuple[str, ...]) 
 def snippet(text: str, query: Query) -> list[dict[str, Any]]:
     """The surroundings of the first hit, in pieces of which those that were looked for are marked."""
     first = query.pattern.search(text)
-    start = max(0, first.start() - AROUND) if first else 0
-    end = (first.end() if first else 0) + AROUND
+    start = max(0, first.start() - BEFORE) if first else 0
+    if first and start:
+        start = text.find(" ", start, first.start()) + 1 or start
+    end = (first.end() if first else 0) + AFTER
     shown = text[start:end]
     pieces: list[dict[str, Any]] = []
     at = 0

@@ -329,6 +329,9 @@ def test_it_can_be_used_with_the_keyboard_alone(chatting: Chatting, provider: Sc
     chatting.box.blur()
     keys.press("?")
     chatting.page.get_by_role("dialog", name="Keyboard shortcuts").wait_for()
+    # The browser of the tests has no mouse: hints are hidden there, the list that was asked for is not.
+    assert "Ctrl" in chatting.page.get_by_role("dialog").inner_text()
+    assert chatting.page.evaluate("document.documentElement.scrollHeight <= innerHeight"), "only the log"
     keys.press("Escape")
     chatting.page.get_by_role("dialog").wait_for(state="detached")
     options = chatting.page.get_by_role("button", name="Options of this chat")

@@ -290,6 +290,8 @@ class TestSearch:
         assert self.found(ann, "fox jumps") == [], "all words in one message"
         assert self.found(ann, "bro") == [("Brown paper", []), ("One", ["The quick [bro]wn fox"])]
         assert self.found(ann, "bro ") == [], "a space ends a word"
+        ann.make("Many words before it. " * 9 + "Kestrels nest.", title="Two")
+        assert self.found(ann, "kestrels") == [("Two", ["…it. Many words before it. [Kestrels] nest."])]
 
     @pytest.mark.parametrize(
         ("text", "words"),
