@@ -148,7 +148,7 @@ function Question({ message }) {
 /** @param {{text: string, close: () => void, save: (text: string) => void}} props */
 function Edit({ text, close, save }) {
   const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     field.current?.focus();
     field.current?.setSelectionRange(text.length, text.length);
   }, []);
