@@ -129,6 +129,7 @@ def boot(request: HttpRequest) -> dict[str, Any]:
             "chat": reverse("chat"),
             "preview": reverse("chat_preview"),
             "diagram": reverse("chat_diagram"),
+            "worker": reverse("chat_worker"),
             "icons": static(f"{MODULES}/icons.svg"),
             "rare": static(f"{MODULES}/rare.css"),
             "login": reverse(settings.LOGIN_URL),

@@ -50,9 +50,13 @@ OBJECTS = {"provider": Provider, "providermodel": ProviderModel, "apikey": ApiKe
 class Watched:
     """A page whose complaints and contents are kept."""
 
-    def __init__(self, browser: Browser, url: str, width: int = 1280, scheme: str = "light") -> None:
+    def __init__(
+        self, browser: Browser, url: str, width: int = 1280, scheme: str = "light", workers: str = "block"
+    ) -> None:
         self.url = url
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, service_workers=workers
+        )
         self.context.add_init_script(WATCH)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []

@@ -26,7 +26,8 @@ HEADERS = ["Authorization", "g4f-api-key", "x-api-key"]
 
 # Everything else asks who is there.
 PUBLIC = {
-    "admin", "version", "metrics", "language/", "setup/<str:token>/", "", "admin/login/", "admin/logout/",
+    "admin", "version", "metrics", "language/", "setup/<str:token>/", "",
+    "chat/offline/", "chat/worker.js", "chat/manifest.webmanifest", "admin/login/", "admin/logout/",
     "admin/jsi18n/",
     "accounts/login/", "accounts/logout/", "accounts/signup/", "accounts/inactive/", "accounts/confirm-email/",
     "accounts/password/reset/", "accounts/password/reset/done/", "accounts/password/reset/key/done/",

@@ -202,8 +202,12 @@ const root = /** @type {HTMLElement} */ (document.getElementById("app"));
 root.replaceChildren();
 render(html`<${App} />`, root);
 arrive();
+// Without a server the worker shows a page that says so. Where it cannot be had, all else works.
+const workers = navigator.serviceWorker;
+const install = () => workers?.register(page.urls.worker).catch(() => {});
+document.getElementById("sign-out")?.addEventListener("submit", () => workers?.controller?.postMessage("forget"));
 // News are heard once the page has what it shows first.
 const hear = () => import("./live.js").then((live) => live.start(look)).catch(store.complain);
-Promise.all([store.refreshList(), store.loadModels()]).then(() => setTimeout(hear, 1000));
+Promise.all([store.refreshList(), store.loadModels()]).then(() => setTimeout(() => (hear(), install()), 1000));
 
 export { nextTheme, openChat };

@@ -70,7 +70,7 @@ export function Menu() {
       if (href) return html`<a role="menuitem" tabindex="-1" href=${href} download=${download} onClick=${download && leave}>${inside}</a>`;
       const done = () => {
         leave();
-        if (form) /** @type {HTMLFormElement} */ (document.getElementById(form)).submit();
+        if (form) /** @type {HTMLFormElement} */ (document.getElementById(form)).requestSubmit();
         else act();
       };
       return html`<button type="button" role="menuitem" tabindex="-1" class=${bad ? "bad" : ""} onClick=${done}>${inside}</button>`;
