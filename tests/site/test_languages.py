@@ -12,6 +12,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from conversations.languages import script_words
+
 ROOT = Path(__file__).parents[2]
 LOCALES = ("de", "es", "fr", "zh_Hans")
 CATALOGUES = sorted(ROOT.glob("*/locale/*/LC_MESSAGES/*.po"))
@@ -20,7 +22,7 @@ PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w+\}")
 
 def test_every_language_has_every_catalogue() -> None:
     names = {path.relative_to(ROOT).parts[0] + "/" + path.name for path in CATALOGUES}
-    assert {"g4fsite/django.po", "conversations/django.po"} <= names
+    assert {"g4fsite/django.po", "conversations/django.po", "conversations/djangojs.po"} <= names
     assert len(CATALOGUES) == len(names) * len(LOCALES)
 
 
@@ -41,7 +43,9 @@ def test_catalogues_are_whole_and_compiled(path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("xgettext"), reason="xgettext is not installed")
-@pytest.mark.parametrize(("app", "domain"), [("g4fsite", "django"), ("conversations", "django")])
+@pytest.mark.parametrize(
+    ("app", "domain"), [("g4fsite", "django"), ("conversations", "django"), ("conversations", "djangojs")]
+)
 def test_no_text_of_the_code_is_missing(app: str, domain: str, tmp_path: Path) -> None:
     """What `make messages` would collect is what the catalogues have."""
     copy = tmp_path / app
@@ -84,3 +88,5 @@ def test_the_chat_page_brings_its_words(client: Client, alice: User) -> None:
     assert 'id="words"' not in client.get("/chat/").content.decode()
     german = client.get("/chat/", headers={"accept-language": "de"}).content.decode()
     assert '<html lang="de">' in german
+    assert 'id="words"' in german
+    assert script_words("de")["Send"] == "Senden"
