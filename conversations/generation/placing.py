@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
+from django.conf import settings
+from django.db.models import Sum, TextField
+from django.db.models.functions import Cast, Length
+
 from conversations import tree
 from conversations.generation.ask import Ask
 from conversations.models import Conversation, Generation, Message
@@ -19,6 +23,8 @@ Place = tuple[uuid.UUID | None, list[Item], list[Item]]
 ROLES = {"developer": "system", "function": "tool"}
 # Of a message's fields those that a provider wants back.
 EXTRA = ("name", "tool_call_id", "is_error")
+# What of messages can be large.
+READ = ("content", "tool_calls", "extra", "attachments")
 # An attachment that came beside the messages, not in them: the page does not send it again.
 BESIDE = "beside"
 BROKEN_OFF = (State.STOPPED, State.INTERRUPTED, State.ERROR)
@@ -29,6 +35,7 @@ def placed(
 ) -> tuple[uuid.UUID | None, list[Item], uuid.UUID | None]:
     """Puts what is new into the tree: the message that is to be answered, the messages for the provider, and the first
     that is new."""
+    _check_size(conversation)
     leaf, new, sent = _found(conversation, ask, attachments)
     if sent and (parts := _beside(attachments)):
         sent[-1]["content"] = with_parts(sent[-1].get("content"), parts)
@@ -41,6 +48,17 @@ def placed(
         said[-1]["attachments"] = list(attachments)
     ids = tree.append_all(conversation, leaf, said)
     return (ids[-1], sent, ids[0]) if ids else (leaf, sent, None)
+
+
+def _check_size(conversation: Conversation) -> None:
+    """Raises BadRequest 413 where reading what was said would take memory that others need."""
+    limit = 2 * int(settings.MAX_BODY_BYTES)
+    sizes = conversation.messages.aggregate(**{name: Sum(Length(Cast(name, TextField()))) for name in READ})
+    if sum(size or 0 for size in sizes.values()) > limit:
+        raise BadRequest(
+            f"The conversation is larger than {limit} bytes. Begin another one.",
+            status=413, code="request_too_large", param="conversation_id",
+        )  # fmt: skip
 
 
 def _found(conversation: Conversation, ask: Ask, attachments: Sequence[Item]) -> Place:

@@ -271,6 +271,14 @@ def test_what_became_too_long_is_refused_and_leaves_nothing(ann: Caller, provide
     assert sent(provider)[-2:] == ["one", "three"]
 
 
+def test_what_was_said_is_read_up_to_a_size(ann: Caller, settings: Any) -> None:
+    settings.MAX_BODY_BYTES = 2000
+    ann.say("x" * 1200)
+    ann.say("y" * 1200)
+    late = ann.post("short", conversation_id=NAME)
+    assert (late.status_code, late.json()["error"]["code"]) == (413, "request_too_large")
+
+
 def test_answers_of_functions_in_the_older_form_go_along(ann: Caller, provider: ScriptedProvider) -> None:
     ann.say("hi", {"role": "function", "name": "clock", "content": "noon"})
     ann.say("and now?")
