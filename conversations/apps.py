@@ -10,6 +10,7 @@ class ConversationsConfig(AppConfig):
     name = "conversations"
 
     def ready(self) -> None:
+        from conversations.generation import redis_log
         from conversations.generation.turns import open_turn
         from conversations.live import changes
         from conversations.retention import purge_conversations
@@ -25,3 +26,4 @@ class ConversationsConfig(AppConfig):
         deleted_alike.append(revoke_named)
         contexts.open_turn = open_turn
         changes.connect()
+        redis_log.connect()

@@ -21,6 +21,7 @@ install()
 
 LABELS = ("provider", "model")
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+CHECKPOINT_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Histogram(prometheus_client.Histogram):
@@ -40,6 +41,10 @@ tokens = Counter("g4f_tokens", "Tokens by direction.", (*LABELS, "direction"))
 cost = Counter("g4f_cost_dollars", "Cost where a price is known.", LABELS)
 first_token = Histogram("g4f_first_token_seconds", "Until the first words.", ("provider",), buckets=SECONDS)
 duration = Histogram("g4f_request_seconds", "Until the last byte.", ("provider",), buckets=SECONDS)
+checkpoint = Histogram(
+    "g4f_checkpoint_seconds", "Until running answers of conversations were saved, since that was due.",
+    buckets=CHECKPOINT_SECONDS,
+)  # fmt: skip
 
 
 class Sums:

@@ -54,6 +54,21 @@ class Mark:
             self._fd = None
 
 
+def living(folder: Path) -> set[str]:
+    """The names of workers that live, as far as this machine can tell."""
+    found = set()
+    for path in folder.glob("*.lock"):
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDWR)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                found.add(os.pread(fd, 200, 0).decode())
+            finally:
+                os.close(fd)
+    return found - {""}
+
+
 @contextlib.contextmanager
 def dead(folder: Path) -> Iterator[list[str]]:
     """The names of workers that died; their files go when the block has done what it does about them."""

@@ -10,11 +10,14 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import threading
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
+from django.db.models.signals import post_delete
 
 from conversations.generation.event_log import EventLog
 
@@ -45,9 +48,7 @@ class RedisLog:
         self._url = url
         self._client: Any = None
         self._failing = False
-        # Installations that share a Redis keep apart.
-        mark = hmac.digest(settings.KEY_PEPPER.encode(), b"generations", hashlib.sha256).hex()[:12]
-        self._prefix = f"g4fsite:{{generations:{mark}}}:"
+        self._prefix = _prefix()
 
     def _key(self, generation: uuid.UUID) -> str:
         return self._prefix + generation.hex
@@ -182,6 +183,57 @@ class RedisLog:
 
             self._client = redis.asyncio.from_url(self._url, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
         return self._client
+
+
+def _prefix() -> str:
+    # Installations that share a Redis keep apart.
+    mark = hmac.digest(settings.KEY_PEPPER.encode(), b"generations", hashlib.sha256).hex()[:12]
+    return f"g4fsite:{{generations:{mark}}}:"
+
+
+def forget(generations: Sequence[uuid.UUID]) -> None:
+    """Deletes the logs of answers that are deleted themselves; where Redis is away, they go by their time. Waits for
+    Redis: not for a loop."""
+    if not generations or not settings.REDIS_URL:
+        return
+    import redis
+
+    prefix = _prefix()
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1) as client:
+            for at in range(0, len(generations), COUNT):
+                client.unlink(*(prefix + pk.hex for pk in generations[at : at + COUNT]))
+    except Exception as error:  # noqa: BLE001 - as in `_asked`
+        log.warning("Redis keeps the logs of deleted answers for its time: %s", type(error).__name__)
+
+
+# Rows deleted by this thread's transaction.
+_gone = threading.local()
+
+
+def _forget_gone() -> None:
+    from conversations.models import Generation
+
+    found, _gone.ids = getattr(_gone, "ids", []), []
+    if found:
+        # A transaction before this one may have been taken back.
+        there = set(Generation.objects.filter(pk__in=found).values_list("pk", flat=True))
+        forget([pk for pk in found if pk not in there])
+
+
+def _deleted(instance: Any, **_: Any) -> None:
+    if settings.REDIS_URL:
+        if not hasattr(_gone, "ids"):
+            _gone.ids = []
+        _gone.ids.append(instance.pk)
+        transaction.on_commit(_forget_gone)
+
+
+def connect() -> None:
+    """Once, when the apps are ready: however a row goes, its log goes with it."""
+    from conversations.models import Generation
+
+    post_delete.connect(_deleted, sender=Generation, dispatch_uid="generation.log")
 
 
 def _number(id: bytes) -> int:

@@ -6,7 +6,7 @@ Every function here waits for the database: call it from a thread. Leases are by
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -273,18 +273,6 @@ def _ended(message: uuid.UUID, state: str) -> None:
         changes.moved(owner, conversation)
 
 
-def save(progress: Sequence[Progress], worker: str) -> None:
-    """What answers under way say so far."""
-    with transaction.atomic():
-        for item in progress:
-            running = Generation.objects.filter(pk=item.generation, worker=worker, state__in=RUNNING)
-            if running.update(seq=item.seq):
-                text = tree.storable(item.text)
-                Message.objects.filter(pk=item.message).update(
-                    content=text, text=text, reasoning=tree.storable(item.reasoning), updated_at=timezone.now()
-                )
-
-
 def renew(generations: Sequence[uuid.UUID], worker: str) -> None:
     mine = Generation.objects.filter(pk__in=generations, worker=worker, state__in=RUNNING)
     mine.update(lease_until=Now() + LEASE)
@@ -297,9 +285,13 @@ def to_stop(generations: Sequence[uuid.UUID], worker: str) -> set[uuid.UUID]:
     return set(generations) - going
 
 
-def reap() -> list[uuid.UUID]:
-    """Marks what workers left whose lease is over; the text so far stays. The ids of those answers."""
-    return _reaped(Generation.objects.filter(state__in=RUNNING, lease_until__lt=Now()))
+def reap(living: Collection[str] = (), making: Collection[uuid.UUID] = ()) -> list[uuid.UUID]:
+    """Marks what workers left whose lease is over; the text so far stays. The ids of those answers.
+
+    Nothing of workers that are known to be `living`, and nothing that this one is `making`.
+    """
+    over = Generation.objects.filter(state__in=RUNNING, lease_until__lt=Now())
+    return _reaped(over.exclude(worker__in=living).exclude(pk__in=making))
 
 
 def left_by(workers: Sequence[str]) -> list[uuid.UUID]:
@@ -333,6 +325,10 @@ def find(owner: int, conversation: uuid.UUID, message: uuid.UUID | None) -> Gene
 
 def is_running(generation: uuid.UUID) -> bool:
     return Generation.objects.filter(pk=generation, state__in=RUNNING).exists()
+
+
+def exists(generation: uuid.UUID) -> bool:
+    return Generation.objects.filter(pk=generation).exists()
 
 
 def request_stop(owner: int, conversation: uuid.UUID, message: uuid.UUID | None) -> list[tuple[uuid.UUID, uuid.UUID]]:

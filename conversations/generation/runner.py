@@ -105,6 +105,8 @@ class Runner:
         self.log = EventLog(begun.generation)
         self.reason: GatewayError | None = None
         self.viewers = 0
+        # Somebody else has closed or deleted it.
+        self.taken = False
         self._ask = ask
         self._principal = principal
         self._owner = principal.user_id
@@ -376,6 +378,7 @@ class Runner:
         if await self._recorded(self._outcome(state)):
             return state
         # Another process has closed it, because this one seemed dead.
+        self.taken = True
         return State.INTERRUPTED
 
     def _append(self, item: dict[str, Any], *, last: bool = False) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
 
+from conversations.generation import rows
 from conversations.generation.ask import Ask
 from conversations.generation.event_log import EventLog, KeptLogs
 from conversations.generation.keeper import keeper
-from conversations.generation.redis_log import RedisLog
+from conversations.generation.redis_log import RedisLog, forget
 from conversations.generation.rows import Begun
 from conversations.generation.runner import Runner, Stopped
+from conversations.generation.threads import off_the_loop
 from gateway.authentication import Principal
 from gateway.errors import ServerStopping
 
@@ -53,7 +56,7 @@ class Running:
         runner.task.add_done_callback(lambda _: self._ended(runner))
         shared = self.shared()
         if shared is not None:
-            copy = asyncio.get_running_loop().create_task(shared.copy(runner.log))
+            copy = asyncio.get_running_loop().create_task(_copied(shared, runner))
             self._copies.add(copy)
             copy.add_done_callback(self._copies.discard)
         return runner
@@ -93,6 +96,13 @@ class Running:
             await shared.close()
         self._runners.clear()
         self._kept.clear()
+
+
+async def _copied(shared: RedisLog, runner: Runner) -> None:
+    await shared.copy(runner.log)
+    # It was deleted while it was made: what was written afterwards goes as well.
+    if runner.taken and not await off_the_loop(partial(rows.exists, runner.generation)):
+        await asyncio.to_thread(forget, [runner.generation])
 
 
 running = Running()

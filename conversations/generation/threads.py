@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SECONDS = 15.0
+# Not set while running answers are saved: whoever wants to write then lets that go first, but not for ever.
+nobody_saves = threading.Event()
+nobody_saves.set()
+AFTER_SECONDS = 0.5
 _rows = ThreadPoolExecutor(4, thread_name_prefix="conversations")
 # What an upload takes, no row waits for.
 _files = ThreadPoolExecutor(3, thread_name_prefix="conversations-files")
@@ -41,6 +46,7 @@ async def off_the_loop(work: Callable[[], T], *, files: bool = False) -> T:
 
 
 def with_own_connection(work: Callable[[], T]) -> T:
+    nobody_saves.wait(AFTER_SECONDS)
     try:
         return work()
     finally:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from conversations.generation import event_log, redis_log, rows
+from conversations.generation import event_log, redis_log, rows, saving
 from conversations.generation.browser_events import BrowserEncoder, joined
 from conversations.generation.event_log import EventLog, KeptLogs, LogFull
 from conversations.generation.keeper import Keeper
@@ -196,7 +196,7 @@ class TestRows:
         mine = self.made(alice)
         rows.reap()
         assert rows.to_stop([mine.pk], "w") == {mine.pk}
-        rows.save([rows.Progress(mine.pk, mine.message_id, 9, "more", "")], "w")
+        saving.save([rows.Progress(mine.pk, mine.message_id, 9, "more", "")], "w")
         assert not rows.end(mine.pk, mine.message_id, "w", rows.Outcome("done", 9, "all"))
         assert Message.objects.get(pk=mine.message_id).content == "so far"
 

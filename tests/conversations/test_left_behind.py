@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import redis
 from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+from pytest_django import Settings
 
-from conversations.generation import rows
+from conversations.editing import purge
+from conversations.generation import rows, saving
 from conversations.generation.alive import Mark, dead
 from conversations.generation.keeper import Keeper
+from conversations.generation.redis_log import RedisLog
 from conversations.generation.rows import Progress
+from conversations.generation.threads import with_own_connection
 from conversations.models import Conversation, Generation, Message
 from gateway.authentication import Principal
 from gateway.errors import ServerStopping
@@ -70,6 +80,82 @@ def test_one_answer_that_cannot_be_saved_holds_up_no_other(alice: User):
     kept = {row.pk: (row.seq, row.message.text) for row in Generation.objects.select_related("message")}
     assert [kept[item.generation] for item in made] == [(0, ""), (5, "said"), (6, "said")]
     assert [item.stopped for item in made] == [False, False, True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_said_is_saved_between_others_who_write_all_the_time(alice: User):
+    """Who waits for SQLite looks ever more rarely: with others at it without a pause he would hardly come to write."""
+    made = [Making(begun(alice, "host:1:me"), seq) for seq in (3, 4)]
+    other, over, written = Conversation.objects.create(owner=alice), threading.Event(), []
+
+    def work() -> None:
+        with transaction.atomic():
+            Conversation.objects.filter(pk=other.pk).update(title="written")
+            time.sleep(0.05)
+        written.append(1)
+
+    def write() -> None:
+        while not over.is_set():
+            with_own_connection(work)
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for thread in writers:
+        thread.start()
+    try:
+        worst = 0.0
+        for seq in range(3, 13):
+            began = time.monotonic()
+            moved = [Progress(item.generation, item.progress().message, seq, f"said {seq}", "") for item in made]
+            assert saving.save(moved, "host:1:me") == {item.generation for item in made}
+            worst = max(worst, time.monotonic() - began)
+    finally:
+        over.set()
+        for thread in writers:
+            thread.join()
+    assert written
+    assert {row.text for row in Message.objects.all()} == {"said 12"}
+    assert worst < 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_lease_is_not_taken_from_who_lives(alice: User, tmp_path: Path, settings: Settings):
+    settings.WORKERS_DIR = tmp_path
+    names = ["host:1:me", "host:2:alive", "host:3:elsewhere"]
+    made = [begun(alice, name) for name in (*names, names[0])]
+    Generation.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    keeper, marks = Keeper(), [Mark(tmp_path, name) for name in names[:2]]
+    keeper.worker = names[0]
+    keeper.add(Making(made[0], 1))
+    for mark in marks:
+        mark.hold()
+    keeper._bury(late=True)
+    # What it does not make itself nobody else will mark, and of another machine the lease alone tells.
+    states = dict(Generation.objects.values_list("pk", "state"))
+    assert [states[row.pk] for row in made] == ["streaming", "streaming", "interrupted", "interrupted"]
+    assert marks[1]._fd is not None
+    os.close(marks[1]._fd)
+    keeper._bury(late=False)
+    assert Generation.objects.get(pk=made[1].pk).state == "interrupted"
+    marks[0].release()
+
+
+@pytest.mark.redis
+@pytest.mark.django_db(transaction=True)
+def test_the_log_of_a_deleted_answer_goes_with_it(alice: User, redis_url: str, settings: Settings):
+    settings.REDIS_URL = redis_url
+    made = [begun(alice, "host:1:me") for _ in range(2)]
+    keys = [RedisLog(redis_url)._key(row.pk) for row in made]
+    with redis.Redis.from_url(redis_url) as client:
+        for key in keys:
+            client.xadd(key, {"f": b"said"}, id="1-0")
+        with pytest.raises(RuntimeError), transaction.atomic():
+            purge([made[1].conversation])
+            raise RuntimeError("it is not deleted after all")
+        assert client.exists(*keys) == 2
+        purge([made[0].conversation])
+        assert [client.exists(key) for key in keys] == [0, 1]
+        made[1].owner.delete()
+        assert not client.exists(*keys)
 
 
 @pytest.mark.django_db(transaction=True)
