@@ -108,7 +108,8 @@ def test_a_chat_is_shared_read_renewed_continued_and_ended(
     other = Ordering(browser, gateway, "bob")
     other.page.goto(reader.url.split("?")[0].replace("/accounts/login/", f"/chat/?continue={url.rsplit('/', 1)[1]}"))
     assert Conversation.objects.count() == 1
-    other.page.get_by_role("button", name="Continue").click()
+    other.page.get_by_text("becomes a chat of your own").wait_for()
+    other.page.keyboard.press("Enter")
     other.answers.get_by_text("An answer about Herons.").wait_for()
     assert Conversation.objects.get(owner__username="bob").title == "Herons"
     page.get_by_role("button", name="End link").click()

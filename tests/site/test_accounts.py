@@ -27,7 +27,9 @@ def sign_in(client: Client, login: str, password: str = PASSWORD, **more: str) -
 def test_an_ordinary_user_signs_in_and_out(client: Client, alice: User) -> None:
     assert sign_in(client, "alice")["Location"] == "/"
     assert "Hello, alice" in client.get("/").content.decode()
-    assert client.get("/accounts/logout/").status_code == 200
+    later = client.get("/accounts/logout/")
+    assert later.status_code == 200
+    assert "Successfully signed in" not in later.content.decode(), "told too late"
     assert client.post("/accounts/logout/")["Location"] == "/accounts/login/"
     assert "Sign in" in client.get("/").content.decode()
 

@@ -147,7 +147,7 @@ function Continue({ close }) {
   useEffect(() => {
     run(() => json("GET", `${ROOT}/chat/${encodeURIComponent(id)}`));
   }, []);
-  const go = () => run(async () => {
+  const go = () => share && run(async () => {
     const made = await json("POST", `${ROOT}/chat/${encodeURIComponent(id)}/continue`);
     leave();
     store.refreshList();
@@ -159,7 +159,7 @@ function Continue({ close }) {
     ${share && html`<p>${ngettext("“{title}” with {count} message becomes a chat of your own.", "“{title}” with {count} messages becomes a chat of your own.", share.items.length, { title: share.title || _("A shared chat") })} ${_("Who shared it does not see what you write.")}</p>`}
     ${fault && html`<p class="err" role="alert">${fault}</p>`}
     <footer><button type="button" class="btn" onClick=${leave}>${_("Cancel")}</button>
-      <button type="button" class="btn solid" data-first disabled=${busy || !share} onClick=${go}>${_("Continue")}</button></footer></${Dialog}>`;
+      <button type="button" class="btn solid" data-first disabled=${Boolean(fault || (busy && share))} onClick=${go}>${_("Continue")}</button></footer></${Dialog}>`;
 }
 
 export const dialogs = { share: Share, shares: Shares, continue: Continue };
