@@ -50,6 +50,13 @@ def test_pages_diagrams_and_tables(chatting: Chatting, provider: ScriptedProvide
     picture = page.locator("img.drawn")
     picture.wait_for()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 100)")
+    # Its colours are in the picture, so it is drawn anew when light becomes dark.
+    from playwright.sync_api import expect
+
+    light = str(picture.get_attribute("src"))
+    page.emulate_media(color_scheme="dark")
+    expect(picture).not_to_have_attribute("src", light)
+    page.emulate_media(color_scheme="light")
     found = check(chatting, "shown")
     page.get_by_role("button", name="Text").click()
     page.locator("pre", has_text="graph LR").wait_for()

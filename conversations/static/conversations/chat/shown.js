@@ -88,12 +88,41 @@ function drawing() {
   return drawer;
 }
 
+const system = globalThis.matchMedia?.("(prefers-color-scheme: dark)");
+
+function isDark() {
+  const { theme } = document.documentElement.dataset;
+  return theme === "dark" || (theme !== "light" && system.matches);
+}
+
+/** What draws each diagram of the page anew: its colours are in the picture. @type {Map<Element, () => Promise<void>>} */
+const painted = new Map();
+let wasDark = false;
+
+function repaint() {
+  if (isDark() === wasDark) return;
+  wasDark = isDark();
+  for (const [block, draw] of painted) {
+    if (block.isConnected) draw();
+    else painted.delete(block);
+  }
+}
+
+/** @param {Element} block @param {() => Promise<void>} draw */
+function keepPainted(block, draw) {
+  if (!painted.size) {
+    wasDark = isDark();
+    system.onchange = repaint;
+    new MutationObserver(repaint).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  }
+  painted.set(block, draw);
+}
+
 /** @param {string} text @returns {Promise<{svg?: string, problem?: string}>} */
 async function drawn(text) {
   const by = await drawing();
   const id = ++last;
-  const { theme } = document.documentElement.dataset;
-  const dark = theme === "dark" || (theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
+  const dark = isDark();
   return new Promise((resolve) => {
     waiting.set(id, (answer) => (waiting.delete(id), resolve(answer)));
     by.contentWindow?.postMessage({ id, text, dark }, "*");
@@ -109,13 +138,15 @@ export async function diagram(block, text) {
       store.tell(_("This diagram cannot be drawn: {problem}", { problem: problem ?? "" }));
       return;
     }
-    const image = new Image();
+    const image = /** @type {HTMLImageElement} */ (block.querySelector(".drawn") ?? new Image());
     // As a picture it can run nothing, whatever is in it.
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svg)}`;
     image.alt = _("Diagram; its text is under “Text”.");
+    if (image.isConnected) return;
     image.className = "drawn";
     block.append(image);
     code.hidden = true;
+    keepPainted(block, draw);
     press.replaceWith(button(_("Text"), () => (code.hidden = !code.hidden)));
   };
   const press = button(_("Draw"), draw);
