@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -86,10 +87,18 @@ class Conversation(ConversationRoute):
         keys = [value for name, value in exchange.scope["headers"] if name == b"idempotency-key"]
         if keys:
             named_by(ask, keys[-1].decode("latin-1"))
-        begun = await off_the_loop(partial(begin, principal, owner, ask, attachments))
-        base = links.base_of(exchange.scope)
-        if begun.fresh:
-            running.begin(begun, ask, principal, exchange.scope["g4f.request_id"], base)
+        loop, context = asyncio.get_running_loop(), copy_context()
+        request_id, base = exchange.scope["g4f.request_id"], links.base_of(exchange.scope)
+
+        def asked() -> Begun:
+            """Its thread has the answer made, so that who has left or is not waited for any more leaves none behind
+            that nobody makes."""
+            begun = begin(principal, owner, ask, attachments)
+            if begun.fresh:
+                loop.call_soon_threadsafe(running.begin, begun, ask, principal, request_id, base, context=context)
+            return begun
+
+        begun = await off_the_loop(asked)
         headers = [
             *STREAM_HEADERS,
             (b"x-conversation-id", str(begun.conversation).encode()),

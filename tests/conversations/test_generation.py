@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 
 from conversations.models import Conversation, Generation, Message
+from conversations.quota import lock_owner
 from gateway.models import Price, ProviderModel, UsageEvent, UserLimits
 from tests.people import person
 from tests.support.answers import Hold, chunk, error, events_of, sse, stream, tool_deltas
@@ -343,6 +345,18 @@ class TestStopping:
         assert browser.rejoin(conversation, seen)
         assert seen.text == "one two"
         assert seen.numbers == list(range(1, len(seen.numbers) + 1))
+
+    def test_what_begins_after_its_time_is_made_all_the_same(self, browser: Browser, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("conversations.generation.threads.SECONDS", 0.5)
+        with transaction.atomic():
+            lock_owner(User.objects.get(username="caller").pk)
+            with pytest.raises(Refused) as refused:
+                browser.ask("hi", id="mine")
+            assert refused.value.response.status_code == 503
+        # Nobody would make it otherwise, and who asks again would wait for the end of its lease.
+        assert until(lambda: Generation.objects.filter(state="done").exists(), 10)
+        assert browser.ask("hi", id="mine").state == "done"
+        assert Generation.objects.count() == 1
 
     def test_only_so_many_at_once(self, browser: Browser, provider: ScriptedProvider, settings):
         settings.MAX_STREAMS_PER_KEY = 2

@@ -17,6 +17,7 @@ LOST_SECONDS = 1.0
 # How long after a disturbance callers may still hear of it.
 AFTER = 3.0
 DYING = {"kill", "stop"}
+DOUBT = {"lock", "terminate"}
 ENDS = {"done", "stopped", "interrupted", "error"}
 BOOKED = {
     "done": {"ok"},
@@ -132,8 +133,16 @@ def _judge_end(verdict: TalkVerdict, told: Told, spans: Sequence[Span]) -> None:
         verdict.wrong("other violations", talk, f"saw {told.code} though another provider was well")
     if told.state == "stopped" and not told.stopped:
         verdict.wrong("other violations", talk, "was stopped by nobody")
-    if told.state == "interrupted" and not _near(spans, told.began, told.ended, DYING):
+    if told.state == "interrupted" and _is_doubtful(told, spans):
+        verdict.counts["begun while the database went"] += 1
+    elif told.state == "interrupted" and not _near(spans, told.began, told.ended, DYING):
         verdict.wrong("other violations", talk, "was interrupted though no worker died")
+
+
+def _is_doubtful(told: Told, spans: Sequence[Span]) -> bool:
+    """Whether its rows were written when the database's word of it was lost: nobody knew that it was to be made."""
+    refused = any(status == 503 and _near(spans, at, at, DOUBT) for at, status, _ in told.refusals)
+    return refused and not told.text and not told.request_ids
 
 
 def wanted(told: Told) -> str:

@@ -58,6 +58,22 @@ def test_what_a_kill_took_is_measured() -> None:
     assert (verdict.problems, verdict.lost_seconds) == ([], 1.0)
 
 
+def test_what_was_begun_while_the_database_went_is_nobodys_fault() -> None:
+    run = Run()
+    _unmade(run)
+    run.told.refusals.append((101.0, 503, "storage_unavailable"))
+    run.spans = [Span("terminate", 100.5, 101.0)]
+    assert run.judged().problems == []
+
+
+def _unmade(run: Run) -> None:
+    """Its rows are there, but nobody makes it."""
+    run.told.state, run.told.text, run.told.unheard = "interrupted", "", 1
+    run.told.request_ids.clear()
+    run.answer(state="interrupted", text="")
+    run.rows = [dataclasses.replace(run.rows[0], status="interrupted", tokens=(None, None))]
+
+
 def _stranger(run: Run) -> None:
     run.told.strangers.add("m000000000002")
 
@@ -83,6 +99,7 @@ DAMAGE: list[tuple[str, Callable[[Run], object]]] = [
     ("other violations", lambda run: run.told.breaks.append((101.0, 102.0))),
     ("other violations", lambda run: run.answer(state="streaming")),
     ("other violations", _late_kill),
+    ("other violations", _unmade),
 ]
 
 
