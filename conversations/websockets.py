@@ -195,9 +195,12 @@ class LiveSocket(AsyncWebsocketConsumer):  # type: ignore[misc]
                         await self.send(text_data=self._waiting.popleft().decode())
                 except TimeoutError:
                     self._close(TOO_MUCH)
+                except (RuntimeError, OSError):
+                    # The protocol has closed it meanwhile.
+                    return
                 if len(self._waiting) < MOST_WAITING // 4:
                     self._room.set()
-        with suppress(TimeoutError):
+        with suppress(RuntimeError, OSError):
             async with asyncio.timeout(1):
                 await self.close(self._closing)
 

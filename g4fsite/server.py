@@ -347,6 +347,13 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     _ending = False
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Of a handshake that cannot be read nothing follows, and nobody else would end the connection.
+        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(NO_HTTP)
+            self.transport.close()
+
     def handle_ping(self) -> None:
         output = self.conn.data_to_send()
         # Not every ping needs an answer of its own (RFC 6455, 5.5.3).

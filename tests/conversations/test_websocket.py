@@ -195,6 +195,10 @@ def test_what_takes_the_right_takes_the_socket(gateway: LiveGateway, ann: Person
 
 
 def test_who_asks_too_much_is_let_go(gateway: LiveGateway, ann: Person, opened: Any):
+    # The connection of a handshake that cannot be read is not kept.
+    wish = {"connection": "upgrade", "upgrade": "websocket"}
+    answer = gateway.http.request("GET", "/ws/", headers=wish, content=b"a body", timeout=5)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_http")
     large = opened(ann.headers)
     with suppress(ConnectionClosed):
         large.wire.send("x" * (2 * 1024 * 1024))
