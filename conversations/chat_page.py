@@ -52,9 +52,21 @@ FIRST = ("preact", "preact/hooks", "htm", "@preact/signals", "@preact/signals-co
 TALK = ("turns", "windows")
 LATER = (
     *(*TALK, "dialogs", "find", "markdown", "mathrules", "blocks", "highlight", "math", "shown", "csv", "notify"),
-    "live",
+    *("live", "prompts", "slash"),
     *("cites", "sources", "speech", "spoken", "sse", "upload", "viewer", "voice"),
-    *("models", "settings", "sharing", "transfer", "memory", "organise", "printing", "compare", "branches"),
+    *(
+        "models",
+        "settings",
+        "sharing",
+        "transfer",
+        "memory",
+        "prompts",
+        "slash",
+        "organise",
+        "printing",
+        "compare",
+        "branches",
+    ),
 )
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
+from playwright.sync_api import expect
 
 from conversations import tree
-from conversations.models import Conversation, MemoryItem, SharedChat
+from conversations.models import Conversation, MemoryItem, Prompt, SharedChat
 from tests.browser.chatting import Chatting
 from tests.browser.test_admin import browser  # noqa: F401 - a fixture
 from tests.browser.test_chat import check, held, provider  # noqa: F401 - a fixture
@@ -310,3 +311,52 @@ def test_every_dialog_is_accessible_and_fits(
     page.get_by_role("toolbar").get_by_role("button", name="All").click()
     found += check(made, f"order-{width}-{scheme}-select")
     assert found + made.complaints == []
+
+
+def test_prompts_are_kept_called_by_a_slash_and_filled_in(ordering: Ordering) -> None:
+    page, found = ordering.page, []
+    ordering.command("Prompts")
+    page.get_by_role("button", name="New prompt").click()
+    page.get_by_label("Name").fill("Sum")
+    page.get_by_label("Title").fill("In short")
+    page.get_by_label("Text").fill("In {{words}} words:\n{{text}}")
+    found += check(ordering, "prompts-edit")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Change: sum").click()
+    page.get_by_label("Title").fill("In a few words")
+    page.get_by_label("Title").press("Enter")
+    page.get_by_text("In a few words").wait_for()
+    found += check(ordering, "prompts-library")
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
+    Prompt.objects.create(owner=User.objects.get(username="alice"), name="fix", text="Correct my spelling.")
+    ordering.box.click()
+    page.keyboard.type("/")
+    page.get_by_role("option", name="/fix", selected=True).wait_for()
+    assert page.locator("#message").get_attribute("aria-activedescendant") == "slash-0"
+    found += check(ordering, "prompts-slash")
+    page.keyboard.press("ArrowDown")
+    page.get_by_role("option", name="/sum", selected=True).wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("listbox").wait_for(state="detached")
+    page.locator("#message").press_sequentially("f")
+    assert page.get_by_role("listbox").count() == 0
+    ordering.box.fill("")
+    ordering.box.press_sequentially("/su")
+    page.get_by_role("option", name="/fix").wait_for(state="detached")
+    page.get_by_role("option", name="/sum", selected=True).wait_for()
+    page.keyboard.press("Enter")
+    page.get_by_label("words").fill("ten")
+    page.get_by_label("text").fill("Herons {{fish}}.")
+    found += check(ordering, "prompts-fill")
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("dialog").wait_for(state="detached")
+    expect(ordering.box).to_have_value("In ten words:\nHerons {{fish}}.")
+    expect(ordering.box).to_be_focused()
+    ordering.command("Prompts")
+    page.get_by_role("button", name="/fix").click()
+    expect(ordering.box).to_have_value("In ten words:\nHerons {{fish}}.\n\nCorrect my spelling.")
+    ordering.command("Prompts")
+    page.get_by_role("button", name="Delete: sum").click()
+    page.get_by_text("1 of 200 prompts").wait_for()
+    assert found == []

@@ -10,6 +10,7 @@ const { begun, sentences, take, textOf } = await load(`${chat}/answer.js`);
 const { Blocks, hasReferences } = await load(`${chat}/blocks.js`);
 const { blockAt, inlineAt } = await load(`${chat}/mathrules.js`);
 const words = await load(`${chat}/words.js`);
+const slash = await load(`${chat}/slash.js`);
 const { Marked } = await load("../../conversations/static/conversations/vendor/marked-18.2.1/marked.js");
 const marked = new Marked({ gfm: true });
 
@@ -176,4 +177,13 @@ test("a tree becomes a list that steps in after each fork", () => {
   assert.deepEqual(found.map((node) => [node.id, node.depth, node.shown, node.ends]), [
     ["q", 0, true, false], ["a1", 1, false, false], ["q2", 1, false, true], ["a2", 1, true, true],
   ]);
+});
+
+test("a slash word finds prompts, and their variables are filled in once", () => {
+  assert.deepEqual(["/", "/Su", "/a-b_2", "/größe", "x", " /x", "/x y", "/a/b"].map(slash.wordOf), ["", "su", "a-b_2", "größe", undefined, undefined, undefined, undefined]);
+  const prompts = [{ name: "fix", title: "Sum up" }, { name: "resume", title: "" }, { name: "sum", title: "" }];
+  assert.deepEqual(slash.matching(prompts, "sum").map((prompt) => prompt.name), ["sum", "fix", "resume"]);
+  const text = "{{ a }} and {{b c}}, {{a}} { {{}} }";
+  assert.deepEqual(slash.variablesOf(text), ["a", "b c"]);
+  assert.equal(slash.filled(text, { a: "$& {{b c}}" }), "$& {{b c}} and , $& {{b c}} { {{}} }");
 });

@@ -127,6 +127,7 @@ function start(words) {
 
 const common = () => import("./dialogs.js");
 const sharing = () => import("./sharing.js");
+const prompts = () => import("./prompts.js");
 /** Where dialogs are that are not among the common ones. @type {Record<string, () => Promise<any>>} */
 const RARE = {
   find: () => import("./find.js").then((module) => ({ dialogs: { find: module.default } })),
@@ -137,6 +138,8 @@ const RARE = {
   continue: sharing,
   transfer: () => import("./transfer.js"),
   memory: () => import("./memory.js"),
+  prompts,
+  fill: prompts,
   branches: () => import("./branches.js"),
   organise: () => import("./organise.js"),
 };

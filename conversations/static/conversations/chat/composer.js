@@ -14,6 +14,7 @@ import { symbol } from "./words.js";
 
 const text = signal("");
 const voice = () => import("./voice.js");
+const library = () => import("./prompts.js");
 /** Browsers give a microphone to pages that came over https or from this machine. */
 const hears = Boolean(page.can.hear && navigator.mediaDevices && globalThis.MediaRecorder);
 
@@ -43,6 +44,14 @@ export function Composer() {
   });
   const [dictating, setDictating] = useState(false);
   const heard = (/** @type {string} */ words) => write(text.value ? `${text.value.replace(/\s$/, "")} ${words}` : words);
+  // A slash at the beginning opens the prompts; Escape shuts them until it is gone.
+  const [slash, setSlash] = useState("");
+  const [active, tellActive] = useState(/** @type {string | null} */ (null));
+  const keys = useRef(/** @type {((event: KeyboardEvent) => boolean) | null} */ (null));
+  const typed = (/** @type {any} */ event) => {
+    write(event.currentTarget.value);
+    setSlash((now) => (text.value[0] !== "/" ? "" : now || "open"));
+  };
   const running = thread.current();
   const offline = !store.online.value;
   const busy = Boolean(running) || thread.sending.value || Boolean(store.lanes.value);
@@ -55,7 +64,13 @@ export function Composer() {
   };
   const keyed = (/** @type {KeyboardEvent} */ event) => {
     // While an input method composes, Enter chooses a word.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    if (event.isComposing || event.keyCode === 229) return;
+    if (keys.current?.(event)) {
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
+    if (event.key !== "Enter" || event.shiftKey) return;
     if (matchMedia("(pointer: coarse) and (hover: none)").matches) return;
     event.preventDefault();
     go();
@@ -70,7 +85,9 @@ export function Composer() {
       <label class="vh" for="message">${_("Message")}</label>
       <textarea id="message" rows="1" ref=${field} value=${text.value} enterkeyhint="send" dir="auto"
         placeholder=${store.wishes.value.draw ? _("Describe a picture") : thread.messages.value.length ? _("Write the next message") : _("Ask something")}
-        onInput=${(/** @type {any} */ event) => write(event.currentTarget.value)} onKeyDown=${keyed} onPaste=${pasted}></textarea>
+        role=${active && "combobox"} aria-expanded=${active && "true"} aria-controls=${active && "slash"} aria-autocomplete=${active && "list"} aria-activedescendant=${active}
+        onInput=${typed} onBlur=${() => setSlash("")} onKeyDown=${keyed} onPaste=${pasted}></textarea>
+      ${slash === "open" && html`<${Later} from=${library} name="Suggestions" text=${text.value} keys=${keys} tell=${tellActive} close=${() => setSlash("shut")} />`}
       ${dictating ? html`<${Later} from=${voice} name="Dictation" insert=${heard} close=${() => setDictating(false)} />` : html`<div class="tools">
         <${AttachTap} />
         ${page.can.search && html`<${Tap} icon="web" label=${_("Search the web")} aria-pressed=${store.wishes.value.search} onClick=${() => store.wish("search")} />`}

@@ -54,6 +54,7 @@ const COMMANDS = [
   { icon: "share", name: _("Shared links"), act: () => (store.dialog.value = "shares") },
   { icon: "download", name: _("Import and export"), act: () => (store.dialog.value = "transfer") },
   { icon: "memory", name: _("Memory"), act: () => (store.dialog.value = "memory") },
+  { icon: "quote", name: _("Prompts"), act: () => (store.dialog.value = "prompts") },
   { icon: "archive", name: _("Show the archive"), act: () => store.show({ archived: "true" }) },
   { icon: "trash", name: _("Show the bin"), act: () => store.show({ deleted: "true", archived: "any" }) },
   { icon: "temp", name: _("New temporary chat"), act: () => (newChat(), (thread.temporary.value = true)) },
@@ -110,7 +111,7 @@ function Search({ close }) {
 const KEYS = [
   [_("Send"), "Enter"], [_("New line"), "Shift Enter"], [_("Stop the answer, or close"), "Esc"], [_("Search chats and commands"), "Ctrl K"],
   [_("Find in this chat"), "Ctrl F"],
-  [_("New chat"), "Ctrl Shift O"], [_("Message box"), "/"], [_("Show or hide the sidebar"), "Ctrl B"], [_("Favourite, in the choice of a model"), "Alt S"], [_("This list"), "?"],
+  [_("New chat"), "Ctrl Shift O"], [_("Message box"), "/"], [_("Prompts, at the beginning of a message"), "/"], [_("Show or hide the sidebar"), "Ctrl B"], [_("Favourite, in the choice of a model"), "Alt S"], [_("This list"), "?"],
 ];
 
 /** @param {{close: () => void}} props */

@@ -260,6 +260,7 @@ function Me() {
     { icon: "eye", label: _("High contrast"), hint: contrast.value ? _("On") : _("Off"), act: toggleContrast },
     { icon: "info", label: _("Notify me of answers"), hint: store.remembered("notify") ? _("On") : _("Off"), act: notifying },
     { icon: "memory", label: _("Memory"), act: () => (store.dialog.value = "memory") },
+    { icon: "quote", label: _("Prompts"), act: () => (store.dialog.value = "prompts") },
     { icon: "share", label: _("Shared links"), act: () => (store.dialog.value = "shares") },
     { icon: "download", label: _("Import and export"), act: () => (store.dialog.value = "transfer") },
     { icon: "command", label: _("Keyboard shortcuts"), hint: "?", act: () => (store.dialog.value = "help") },
