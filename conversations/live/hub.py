@@ -176,9 +176,12 @@ class SharedNews:
         return True
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # More than once: where a command of the client's ends at the same moment, a cancellation is lost in it.
+        waiting = set(self._tasks)
+        while waiting:
+            for task in waiting:
+                task.cancel()
+            _, waiting = await asyncio.wait(waiting, timeout=0.5)
 
     def _client(self) -> Any:
         import redis.asyncio

@@ -148,6 +148,8 @@ class InConversation(ChatCompletions):
 class ByPath(ChatCompletions):
     """The same with the conversation in the path, which counts before the body's."""
 
+    gives_again = False
+
     def parse(self, raw: bytes, parameters: dict[str, Any]) -> ChatRequest:
         body = decode(raw)
         chat = chat_of(body, parameters["provider"])

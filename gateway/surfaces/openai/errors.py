@@ -19,8 +19,8 @@ SUPPORTED = (
     "POST /v1/audio/speech, POST /v1/audio/transcriptions, POST /v1/audio/translations, "
     "GET and DELETE /v1/responses/{id}, GET /v1/responses/{id}/input_items, POST /v1/messages, "
     "POST /v1/messages/count_tokens, and the POST routes under /api/{provider}/, GET /api/{provider}/models; "
-    "for pages, under /backend-api/v2/: conversation, conversations, chat, memory, files, create, synthesize, models, "
-    "providers, quota, version, usage, stats, log, upload_cookies, me"
+    "for pages, under /backend-api/v2/: conversation, conversations, prompts, chat, memory, files, create, synthesize, "
+    "models, providers, quota, version, usage, stats, log, upload_cookies, me"
 )
 
 

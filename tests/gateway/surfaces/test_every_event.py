@@ -48,6 +48,7 @@ from gateway.surfaces.audio.transcripts import TranscriptEncoder, TranscriptStre
 from gateway.surfaces.backend.create import TextEncoder
 from gateway.surfaces.openai.calls import CallEncoder
 from gateway.surfaces.openai.completions import TextChunkEncoder, TextReplyEncoder
+from gateway.surfaces.openai.conversing import TellingChunks, TellingReply
 from gateway.surfaces.openai.encoder import ChunkEncoder, ReplyEncoder
 from gateway.surfaces.openai.pictures import PictureReply, PictureStream
 from gateway.surfaces.responses.encoder import ResponseCollector, ResponseEncoder
@@ -120,6 +121,22 @@ def chat() -> ChatRequest:
     return ChatRequest("m", None, True, False, {"messages": MESSAGES})
 
 
+class Kept:
+    """A conversation that hears what its encoders are given."""
+
+    def __init__(self) -> None:
+        self.heard: list[Event] = []
+
+    def take(self, event: Event) -> None:
+        self.heard.append(event)
+
+    def told(self) -> dict[str, Any]:
+        return {"conversation_id": "c", "message_id": "m"}
+
+
+KEPT: Any = Kept()
+
+
 def legacy() -> CompletionRequest:
     asked = {"prompt": "hi"}
     return CompletionRequest("m", None, True, False, chat_body(asked), legacy=asked)
@@ -140,6 +157,8 @@ def drawn() -> PictureRequest:
 ROWS: dict[type, Row] = {
     ChunkEncoder: Row(lambda: ChunkEncoder(chat()), STREAM),
     ReplyEncoder: Row(lambda: ReplyEncoder(chat()), PLAIN),
+    TellingChunks: Row(lambda: TellingChunks(chat(), KEPT), STREAM),
+    TellingReply: Row(lambda: TellingReply(chat(), KEPT), PLAIN),
     TextChunkEncoder: Row(lambda: TextChunkEncoder(legacy()), STREAM | TEXT),
     TextReplyEncoder: Row(lambda: TextReplyEncoder(legacy()), PLAIN | TEXT),
     MessageStream: Row(lambda: MessageStream(chat()), STREAM | {RawClosing: A_BUG}, "max_tokens"),
